@@ -1,0 +1,82 @@
+//! The kernel programs of ada-trace: each turns one event of a target thread into one wire record in the ring of the
+//! processor that it happened on.
+//!
+//! Invariants: no policy here (what is probed, for whom and how wide a record is was decided before loading); a record
+//! takes its time before its place in the ring, on which the collector's ordering rests (ada-user, `merge`); what
+//! cannot be delivered is counted by processor, reason and thread.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod ids;
+mod loss;
+mod maps;
+mod record;
+mod registers;
+
+use ada_format::wire::{arch, flags, kind};
+use aya_ebpf::{
+    EbpfContext,
+    macros::{raw_tracepoint, uprobe, uretprobe},
+    programs::{ProbeContext, RawTracePointContext, RetProbeContext},
+};
+
+use crate::maps::config;
+
+#[uprobe]
+fn function_entry(ctx: ProbeContext) -> u32 {
+    if let Some(ids) = ids::recorded() {
+        let (sp, chained) = registers::entry_frame(&ctx);
+        let flags = if chained { flags::CHAINED } else { 0 };
+        record::function(ids, kind::CALL, flags, sp, &ctx);
+    }
+    0
+}
+
+#[uretprobe]
+fn function_return(ctx: RetProbeContext) -> u32 {
+    if let Some(ids) = ids::recorded() {
+        let sp = registers::stack_pointer(&ctx);
+        // x86 has popped the return address by now; arm64 never pushed one.
+        let sp = if config!(arch) == arch::X86_64 { sp.wrapping_sub(8) } else { sp };
+        record::function(ids, kind::RETURN, 0, sp, &ctx);
+    }
+    0
+}
+
+#[uprobe]
+fn function_exit(ctx: ProbeContext) -> u32 {
+    if let Some(ids) = ids::recorded() {
+        // At a `ret`, or a jump to another function, the stack pointer is again what it was at the entry.
+        record::function(ids, kind::RETURN, 0, registers::stack_pointer(&ctx), &ctx);
+    }
+    0
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+fn thread_exit(ctx: RawTracePointContext) -> i32 {
+    if let Some(ids) = ids::recorded() {
+        let name = ctx.command().unwrap_or_default();
+        record::lifecycle(ids, kind::THREAD_EXIT, name);
+    }
+    0
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+fn process_exec(ctx: RawTracePointContext) -> i32 {
+    if let Some(ids) = ids::recorded() {
+        let name = ctx.command().unwrap_or_default();
+        record::lifecycle(ids, kind::EXEC, name);
+    }
+    0
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+// bpf_ktime_get_boot_ns, ring buffers and attach cookies are for GPL-compatible programs; this text is what the kernel checks.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

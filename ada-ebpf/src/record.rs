@@ -1,0 +1,109 @@
+//! Reserve a record in this processor's ring, fill it, submit it; wake the collector once per so many bytes.
+
+use ada_format::wire::{Record, Registers, flags, kind, loss};
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_PROD_POS},
+    btf_maps::RingBuf,
+    helpers::{bpf_get_attach_cookie, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ringbuf_query},
+};
+
+use crate::{
+    ids::Ids,
+    loss::count,
+    maps::{RINGS, config},
+    registers,
+};
+
+type Ring = RingBuf<u8, 4096>;
+
+/// A record with its registers, as they lie in the ring.
+#[repr(C)]
+struct Wide {
+    record: Record,
+    registers: Registers,
+}
+
+/// The kernel's own header before each record (`BPF_RINGBUF_HDR_SZ`).
+const RING_HEADER: u64 = 8;
+
+/// Records a call or return of the function whose probe fired.
+#[inline(always)]
+pub fn function(ids: Ids, kind: u16, flags: u16, sp: u64, ctx: &impl EbpfContext) {
+    // SAFETY: a helper without preconditions but a valid context.
+    let function_id = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    let record = Record { function_id, sp, kind, flags, ..stamped(ids) };
+    if config!(registers) == 0 {
+        submit(record);
+    } else {
+        submit_wide(record, ctx);
+    }
+}
+
+/// Records the end of a thread or the start of a program, with the task's name in place of function and stack.
+#[inline(always)]
+pub fn lifecycle(ids: Ids, kind: u16, name: [u8; 16]) {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = name;
+    let function_id = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    let sp = u64::from_le_bytes([i, j, k, l, m, n, o, p]);
+    submit(Record { function_id, sp, kind, ..stamped(ids) });
+}
+
+/// A record that has its time and owner. The time is taken before a place in the ring is: see the crate's invariants.
+#[inline(always)]
+fn stamped(ids: Ids) -> Record {
+    // SAFETY: a helper without preconditions.
+    let time_ns = unsafe { bpf_ktime_get_boot_ns() };
+    Record { time_ns, tgid: ids.tgid, tid: ids.tid, ..Record::default() }
+}
+
+#[inline(always)]
+fn submit(record: Record) {
+    let Some(ring) = ring() else { return count(&record, loss::NO_RING) };
+    match ring.reserve_untyped::<Record>(0) {
+        Some(mut entry) => {
+            entry.write(record);
+            entry.submit(wake_flag::<Record>(ring));
+        }
+        None => count(&record, loss::RING_FULL),
+    }
+}
+
+#[inline(always)]
+fn submit_wide(mut record: Record, ctx: &impl EbpfContext) {
+    let Some(ring) = ring() else { return count(&record, loss::NO_RING) };
+    record.flags |= flags::REGISTERS;
+    match ring.reserve_untyped::<Wide>(0) {
+        Some(mut entry) => {
+            // SAFETY: every field is an integer, valid as any bytes, and all are written before the submit.
+            let wide = unsafe { entry.assume_init_mut() };
+            wide.record = record;
+            if record.kind == kind::CALL {
+                registers::of_call(ctx, record.sp, &mut wide.registers);
+            } else {
+                registers::of_return(ctx, &mut wide.registers);
+            }
+            entry.submit(wake_flag::<Wide>(ring));
+        }
+        None => count(&record, loss::RING_FULL),
+    }
+}
+
+/// The ring of this processor. Uprobe programs run with migration disabled, but not preemption: another task on the
+/// same processor may come in between, for which the ring itself is made.
+#[inline(always)]
+fn ring() -> Option<&'static Ring> {
+    // SAFETY: a helper without preconditions.
+    RINGS.get(unsafe { bpf_get_smp_processor_id() })
+}
+
+/// Wakes the collector each time the ring has taken another `wake_bytes`; it also polls, so a missed step costs nothing.
+#[inline(always)]
+fn wake_flag<T>(ring: &Ring) -> u64 {
+    let step = config!(wake_bytes);
+    let map = core::ptr::from_ref(ring).cast_mut().cast();
+    // SAFETY: the pointer came from a lookup in the array of rings.
+    let produced = unsafe { bpf_ringbuf_query(map, u64::from(BPF_RB_PROD_POS)) };
+    let length = size_of::<T>() as u64 + RING_HEADER;
+    if produced & step.wrapping_sub(1) < length { u64::from(BPF_RB_FORCE_WAKEUP) } else { u64::from(BPF_RB_NO_WAKEUP) }
+}

@@ -1,0 +1,170 @@
+//! The record between probe and collector: what the kernel programs put into their ring, one per event.
+//!
+//! Builds without std, for the kernel. It versions with a build, unlike the files on disk (`layout`): probe and
+//! collector always come from the same tree, because the kernel object is embedded in the collector.
+//!
+//! ```text
+//!  0         8             16   24      28    32     34      36        40
+//!  ├ time_ns ┼ function_id ┼ sp ┼ tgid ─┼ tid ┼ kind ┼ flags ┼ reserved ┤  [then 80 bytes of registers]
+//! ```
+
+/// One event as the probe saw it. 40 bytes, naturally aligned, followed by [`Registers`] if [`flags::REGISTERS`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// `CLOCK_BOOTTIME`, in nanoseconds.
+    pub time_ns: u64,
+    /// The attach cookie. Of a [`kind::THREAD_EXIT`]: the first half of the thread's name.
+    pub function_id: u64,
+    /// The stack pointer at the function's entry, also for a return. Of a [`kind::THREAD_EXIT`]: the second half
+    /// of the thread's name.
+    pub sp: u64,
+    /// Process id, as the tracer's pid namespace sees it.
+    pub tgid: u32,
+    /// Thread id, as the tracer's pid namespace sees it.
+    pub tid: u32,
+    /// One of [`kind`].
+    pub kind: u16,
+    /// Bits of [`flags`].
+    pub flags: u16,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// The registers that belong to a CALL or RETURN record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Registers {
+    /// Argument registers of a call or value registers of a return, in ATF v2's order for the architecture.
+    pub regs: [u64; 8],
+    /// Where the function returns to; 0 on a return.
+    pub return_address: u64,
+    /// rbp, or x29.
+    pub frame_pointer: u64,
+}
+
+/// What a [`Record`] reports.
+pub mod kind {
+    /// A function was entered.
+    pub const CALL: u16 = 1;
+    /// A function returned.
+    pub const RETURN: u16 = 2;
+    /// A thread ended; the record carries its name.
+    pub const THREAD_EXIT: u16 = 16;
+    /// A process replaced its program (execve).
+    pub const EXEC: u16 = 17;
+}
+
+/// Bits of [`Record::flags`].
+pub mod flags {
+    /// CALL: the return address is another return probe's trampoline, so the caller's frame was replaced (a tail call).
+    pub const CHAINED: u16 = 1;
+    /// [`Registers`](super::Registers) follow the record.
+    pub const REGISTERS: u16 = 2;
+}
+
+/// Why the kernel side could not deliver an event: the index of its counter.
+pub mod loss {
+    /// The ring had no room.
+    pub const RING_FULL: u32 = 0;
+    /// There is no ring for the processor the event happened on (it came online after the recording began).
+    pub const NO_RING: u32 = 1;
+    /// Number of reasons for which events are lost.
+    pub const REASONS: usize = 2;
+    /// What was lost, for whatever reason, was not an event but the end of a thread or an execve.
+    pub const LIFECYCLE: u32 = 2;
+    /// Number of counters.
+    pub const COUNTERS: usize = 3;
+    /// Their names in manifests and summaries, in the order of their indices.
+    pub const NAMES: [&str; REASONS] = ["ring_full", "no_ring"];
+}
+
+/// Key of the kernel's table of losses by thread.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LostKey {
+    /// Process id.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+}
+
+/// What one thread lost. Only that thread writes it; the collector reads differences and never resets it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Events lost since the recording began.
+    pub count: u64,
+    /// Time of the first loss within `epoch`.
+    pub first_ns: u64,
+    /// Time of the last loss.
+    pub last_ns: u64,
+    /// The collector's epoch that `first_ns` belongs to.
+    pub epoch: u64,
+}
+
+/// What the kernel programs are told before they are loaded (read-only data; the verifier drops dead branches).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Device of the tracer's pid namespace file; 0 = the initial namespace, no translation.
+    pub pidns_dev: u64,
+    /// Inode of the tracer's pid namespace file.
+    pub pidns_ino: u64,
+    /// The one process to record; 0 = those in the table of targets.
+    pub tgid: u32,
+    /// One of [`arch`].
+    pub arch: u32,
+    /// Wake the collector each time a ring has taken this many bytes; a power of two.
+    pub wake_bytes: u64,
+    /// 1 = [`Registers`] follow every record of a call or return.
+    pub registers: u64,
+}
+
+/// The counters of one processor, each in its own cache line; the kernel adds, the collector reads through a mapping.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct Drops {
+    /// By [`loss`] reason, then [`loss::LIFECYCLE`].
+    pub counters: [core::sync::atomic::AtomicU64; loss::COUNTERS],
+}
+
+/// Names of programs, maps and globals in the kernel object, as the loader asks for them.
+pub mod names {
+    /// The program behind every function entry.
+    pub const ENTRY: &str = "function_entry";
+    /// The program behind every function return that a return probe sees.
+    pub const RETURN: &str = "function_return";
+    /// The program behind the instructions by which a function is left.
+    pub const EXIT: &str = "function_exit";
+    /// Raw tracepoint program: a thread ends.
+    pub const THREAD_EXIT: &str = "thread_exit";
+    /// Raw tracepoint program: a process executes another program.
+    pub const EXEC: &str = "process_exec";
+    /// Array of maps: a ring buffer for each processor.
+    pub const RINGS: &str = "RINGS";
+    /// Array of [`Drops`](super::Drops) by processor, mappable.
+    pub const DROPS: &str = "DROPS";
+    /// Hash of [`Lost`](super::Lost) by [`LostKey`](super::LostKey).
+    pub const LOST: &str = "LOST";
+    /// Array of one u64: the collector's epoch, mappable.
+    pub const EPOCH: &str = "EPOCH";
+    /// Hash of process ids to record.
+    pub const TARGETS: &str = "TARGETS";
+    /// The [`Config`](super::Config) global.
+    pub const CONFIG: &str = "CONFIG";
+}
+
+/// Architectures a kernel program can serve; the object is one for all of them.
+pub mod arch {
+    /// x86_64.
+    pub const X86_64: u32 = 1;
+    /// arm64.
+    pub const ARM64: u32 = 2;
+}
+
+const _: () = assert!(size_of::<Record>() == 40);
+const _: () = assert!(size_of::<Registers>() == 80);
+const _: () = assert!(size_of::<Lost>() == 32);
+const _: () = assert!(size_of::<Config>() == 40);
+const _: () = assert!(size_of::<Drops>() == 64);

@@ -1,0 +1,277 @@
+//! The eBPF backend: uprobes and return probes write wire records into one ring buffer per processor; this side maps
+//! the rings and delivers their records in order.
+//!
+//! Invariant: aya and bpf(2) appear nowhere else in ada-user.
+
+mod attach;
+mod losses;
+mod mapping;
+mod merge;
+mod object;
+mod pidns;
+mod ring;
+mod sys;
+mod wire_bytes;
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ada_format::wire::{Config, arch, flags, names};
+use aya::{
+    Ebpf,
+    maps::{ArrayOfMaps, HashMap, Map, MapData},
+};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+
+pub use attach::{Probes, Route};
+
+use self::{
+    losses::LossCounters,
+    merge::{Merge, Source},
+    pidns::PidNamespace,
+    ring::Ring,
+};
+use super::{AttachError, Backend, LossGauge, Losses, Running, Sink, Waker};
+use crate::{clock, plan::Plan};
+
+/// Memory for all rings together, by default, in bytes.
+const RINGS_BUDGET: u64 = 64 << 20;
+/// Limits of the default size of one ring, in bytes.
+const RING_SIZES: std::ops::RangeInclusive<u64> = 1 << 20..=16 << 20;
+
+/// How long the last drain waits for a program that is still writing.
+const LAST_DRAIN: Duration = Duration::from_secs(1);
+
+/// What detaching one perf-event probe takes, measured on 6.18 with two processors.
+const DETACH_MS: u64 = 107;
+
+/// How the eBPF backend is set up.
+#[derive(Debug, Clone, Default)]
+pub struct EbpfBackend {
+    /// Bytes of each processor's ring: a power of two, at least a page. `None`: by the number of processors.
+    pub ring_size: Option<u32>,
+    /// How to attach. `None`: the best that the kernel has.
+    pub route: Option<Route>,
+    /// Whether registers are recorded with each event.
+    pub registers: bool,
+}
+
+/// Attached probes and the rings they write to.
+pub struct EbpfRunning {
+    merge: Merge<Ring>,
+    losses: LossCounters,
+    probes: Option<Probes>,
+    route: Route,
+    /// Probes that are perf events, each to be detached by itself.
+    perf_probes: u64,
+    epoll: OwnedFd,
+    wake: Arc<OwnedFd>,
+}
+
+impl Backend for EbpfBackend {
+    type Running = EbpfRunning;
+
+    fn attach(self, plan: &Plan, pids: &[u32]) -> Result<EbpfRunning, AttachError> {
+        allow_locked_memory();
+        let (online, possible) = processors()?;
+        let ring_size = self.ring_size.unwrap_or_else(|| default_ring_size(online.len()));
+        let mut ebpf = object::load(self.config(pids, ring_size)?, possible)?;
+        set_targets(&mut ebpf, pids)?;
+        let mut rings = object::array_of_maps(&ebpf)?;
+        let (epoll, wake) = wait_set().map_err(|error| AttachError::system("making an epoll set", error))?;
+        let mut sources = Vec::with_capacity(online.len());
+        for cpu in online {
+            sources.push(add_ring(&mut rings, cpu, ring_size, epoll.as_fd())?);
+        }
+        let losses = LossCounters::new(&ebpf, possible)?;
+        let (probes, route) = attach::attach(ebpf, plan, pids, self.route)?;
+        let perf_probes = if route == Route::PerfEvent { attach::count(plan) * pids.len() as u64 } else { 0 };
+        Ok(EbpfRunning {
+            merge: Merge::new(sources),
+            losses,
+            probes: Some(probes),
+            route,
+            perf_probes,
+            epoll,
+            wake: Arc::new(wake),
+        })
+    }
+}
+
+/// Programs that do nothing, in place; dropping this detaches them.
+#[derive(Debug)]
+pub struct EmptyProbes(#[expect(dead_code, reason = "held for its drop")] Vec<OwnedFd>);
+
+/// Attaches programs that do nothing to what `plan` names: what probes cost before anything is recorded.
+///
+/// # Errors
+/// As [`Backend::attach`]; needs uprobe_multi (kernel 6.6).
+pub fn attach_empty(plan: &Plan, pids: &[u32]) -> Result<EmptyProbes, AttachError> {
+    attach::attach_empty(plan, pids).map(EmptyProbes)
+}
+
+impl EbpfBackend {
+    fn config(&self, pids: &[u32], ring_size: u32) -> Result<Config, AttachError> {
+        let namespace = PidNamespace::of_tracer(pids)?;
+        let tgid = if let [pid] = pids { *pid } else { 0 };
+        let arch = if cfg!(target_arch = "aarch64") { arch::ARM64 } else { arch::X86_64 };
+        Ok(Config {
+            pidns_dev: namespace.device,
+            pidns_ino: namespace.inode,
+            tgid,
+            arch,
+            wake_bytes: u64::from(ring_size / 8).max(64),
+            registers: u64::from(self.registers),
+        })
+    }
+}
+
+impl EbpfRunning {
+    /// How the probes were attached.
+    #[must_use]
+    pub fn route(&self) -> Route {
+        self.route
+    }
+}
+
+impl Running for EbpfRunning {
+    type Probes = Probes;
+
+    fn take_probes(&mut self) -> Option<Probes> {
+        self.probes.take()
+    }
+
+    fn note(&self) -> Option<String> {
+        let probes = self.perf_probes;
+        let slow = (probes * DETACH_MS).div_ceil(1000);
+        (probes > 0).then(|| format!("{probes} probes are attached one by one; detaching them takes about {slow} s"))
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 8];
+        let timeout = Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: timeout.subsec_nanos().into() };
+        // An interrupted wait is a short one.
+        let _ = epoll::wait(&self.epoll, &mut events, Some(&timeout));
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&self.wake, &mut count);
+    }
+
+    fn drain(&mut self, last: bool, sink: &mut dyn Sink) -> usize {
+        if !last {
+            return self.merge.drain(clock::boottime_ns(), &mut |bytes| deliver(bytes, sink));
+        }
+        // The probes are gone, and the programs behind them; a tracepoint's, which nobody waits for, may still be at work.
+        let began = Instant::now();
+        let mut count = 0;
+        loop {
+            count += self.merge.drain(u64::MAX, &mut |bytes| deliver(bytes, sink));
+            if self.merge.was_complete(u64::MAX) || began.elapsed() > LAST_DRAIN {
+                return count;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn losses(&mut self, report: &mut Losses) -> Result<(), AttachError> {
+        self.losses.report(report)
+    }
+
+    fn loss_gauge(&self) -> LossGauge {
+        self.losses.gauge()
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::new(Arc::clone(&self.wake))
+    }
+}
+
+impl std::fmt::Debug for EbpfRunning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EbpfRunning").field("route", &self.route).finish_non_exhaustive()
+    }
+}
+
+impl Source for Ring {
+    fn scan(&mut self) -> bool {
+        self.scan()
+    }
+
+    fn first_time(&mut self) -> Option<u64> {
+        let bytes = self.peek()?.first_chunk()?;
+        Some(u64::from_ne_bytes(*bytes))
+    }
+
+    fn take(&mut self, deliver: &mut impl FnMut(&[u8])) {
+        if let Some(bytes) = self.peek() {
+            deliver(bytes);
+        }
+        self.advance();
+    }
+
+    fn release(&mut self) {
+        Self::release(self);
+    }
+}
+
+/// Hands a ring's record to the sink.
+fn deliver(bytes: &[u8], sink: &mut dyn Sink) {
+    let Some((record, rest)) = wire_bytes::record(bytes) else { return };
+    let registers = (record.flags & flags::REGISTERS != 0).then(|| wire_bytes::registers(rest)).flatten();
+    sink.event(&record, registers.as_ref());
+}
+
+/// Makes the ring of processor `cpu`, maps it, and has the epoll set watch it.
+fn add_ring(
+    rings: &mut ArrayOfMaps<MapData, MapData>,
+    cpu: u32,
+    size: u32,
+    epoll: BorrowedFd<'_>,
+) -> Result<Ring, AttachError> {
+    let map = object::new_ring(size)?;
+    rings.set(cpu, &map, 0).map_err(object::object_error)?;
+    let data = epoll::EventData::new_u64(u64::from(cpu));
+    epoll::add(epoll, map.fd(), data, epoll::EventFlags::IN | epoll::EventFlags::ET)
+        .map_err(|error| AttachError::system("watching a ring buffer", error.into()))?;
+    Ring::map(map, size).map_err(|error| AttachError::system("mapping a ring buffer", error))
+}
+
+/// An epoll set with an eventfd in it, by which other threads end a wait.
+fn wait_set() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    epoll::add(&set, &wake, epoll::EventData::new_u64(u64::MAX), epoll::EventFlags::IN)?;
+    Ok((set, wake))
+}
+
+fn set_targets(ebpf: &mut Ebpf, pids: &[u32]) -> Result<(), AttachError> {
+    let missing = || AttachError::Object(format!("it has no map {}", names::TARGETS));
+    let map: &mut Map = ebpf.map_mut(names::TARGETS).ok_or_else(missing)?;
+    let mut targets: HashMap<_, u32, u32> = HashMap::try_from(map).map_err(object::object_error)?;
+    for pid in pids {
+        targets.insert(pid, 1, 0).map_err(object::object_error)?;
+    }
+    Ok(())
+}
+
+/// The processors that are online, and the number of those that may ever be.
+fn processors() -> Result<(Vec<u32>, u32), AttachError> {
+    let failed = |(what, source): (&'static str, std::io::Error)| AttachError::System { what, source };
+    let online = aya::util::online_cpus().map_err(failed)?;
+    let possible = aya::util::nr_cpus().map_err(failed)?;
+    Ok((online, u32::try_from(possible).unwrap_or(u32::MAX)))
+}
+
+fn default_ring_size(processors: usize) -> u32 {
+    let share = RINGS_BUDGET / processors.max(1) as u64;
+    let size = share.clamp(*RING_SIZES.start(), *RING_SIZES.end());
+    1 << size.ilog2()
+}
+
+/// Kernels before 5.11 charge maps against RLIMIT_MEMLOCK; where the limit cannot be raised, it may still suffice.
+fn allow_locked_memory() {
+    let unlimited = rustix::process::Rlimit { current: None, maximum: None };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Memlock, unlimited);
+}

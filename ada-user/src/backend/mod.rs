@@ -1,0 +1,178 @@
+//! The one seam between where events come from and what becomes of them.
+//!
+//! Invariant: the collector knows only these traits; records reach it ordered by time within each thread.
+
+pub mod ebpf;
+
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use ada_format::wire::{Record, Registers};
+
+use crate::plan::Plan;
+
+/// Where events come from.
+pub trait Backend {
+    /// What attaching yields.
+    type Running: Running;
+
+    /// Attaches everything that `plan` names to the processes `pids`, as seen in the tracer's pid namespace.
+    ///
+    /// # Errors
+    /// An [`AttachError`] that says what could not be attached; nothing stays attached then.
+    fn attach(self, plan: &Plan, pids: &[u32]) -> Result<Self::Running, AttachError>;
+}
+
+/// A source that is delivering.
+pub trait Running: Send {
+    /// What keeps the probes in place; dropping it detaches them, possibly from another thread.
+    type Probes: Send + 'static;
+
+    /// Hands over the probes, so that they can be detached while the events still flow. `None` after the first time.
+    fn take_probes(&mut self) -> Option<Self::Probes>;
+
+    /// What the user should know about how it records, as a sentence without its end.
+    fn note(&self) -> Option<String> {
+        None
+    }
+
+    /// Waits until there is plenty to drain, or for `timeout`, or until a [`Waker`] calls.
+    fn wait(&mut self, timeout: Duration);
+
+    /// Delivers what is there, in time order within each thread; returns the number of events. With `last`, once
+    /// nothing is attached any more, everything that remains.
+    fn drain(&mut self, last: bool, sink: &mut dyn Sink) -> usize;
+
+    /// Reports the losses since the last call, if there were any.
+    ///
+    /// # Errors
+    /// If the source cannot be asked; then losses go unreported and the recording must not be called complete.
+    fn losses(&mut self, report: &mut Losses) -> Result<(), AttachError>;
+
+    /// Tells the number of events lost so far; at any time it counts all that were lost before any event delivered.
+    fn loss_gauge(&self) -> LossGauge;
+
+    /// Something that ends a [`Running::wait`] from another thread.
+    fn waker(&self) -> Waker;
+}
+
+/// Reads a running count of losses, without a system call.
+pub type LossGauge = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// What takes delivery of events.
+pub trait Sink {
+    /// Takes one event.
+    fn event(&mut self, record: &Record, registers: Option<&Registers>);
+}
+
+/// Ends a wait from another thread.
+#[derive(Debug, Clone)]
+pub struct Waker(Arc<OwnedFd>);
+
+impl Waker {
+    pub(crate) fn new(eventfd: Arc<OwnedFd>) -> Self {
+        Self(eventfd)
+    }
+
+    /// Ends the wait that is under way, or the next one.
+    pub fn wake(&self) {
+        // An eventfd's counter cannot overflow by ones, so there is nothing to do about an error.
+        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+    }
+}
+
+/// Losses, as counted where they happened.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Losses {
+    /// Events lost since the recording began, by reason (`ring_full`, …).
+    pub by_reason: Vec<(&'static str, u64)>,
+    /// Ends of threads and executions of programs that went unseen since the recording began.
+    pub lifecycle: u64,
+    /// Losses by thread since the last report.
+    pub threads: Vec<ThreadLoss>,
+}
+
+/// Events that one thread lost within a stretch of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadLoss {
+    /// Process.
+    pub pid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// Number of events.
+    pub count: u64,
+    /// Time of the first, `CLOCK_BOOTTIME` in nanoseconds.
+    pub first_ns: u64,
+    /// Time of the last.
+    pub last_ns: u64,
+}
+
+/// Why a recording could not be attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// A capability is missing.
+    #[error(
+        "{what} was refused ({source}): ada-trace needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE; run it with sudo"
+    )]
+    Permission {
+        /// What was refused.
+        what: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The kernel refused a system call.
+    #[error("{what} failed: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The kernel refused a program.
+    #[error("the kernel refused the program {program}: {source}{log}")]
+    Program {
+        /// The program's name.
+        program: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+        /// The verifier's last words, on a new line; empty if it had none.
+        log: String,
+    },
+    /// The kernel object cannot be loaded.
+    #[error("the kernel object cannot be loaded: {0}")]
+    Object(String),
+    /// The kernel is too old for what was asked for.
+    #[error("this kernel has no uprobe_multi, which came with Linux 6.6; leave --attach out")]
+    NoUprobeMulti,
+    /// The process went away.
+    #[error("process {pid} ended while the probes were being attached; start the recording again on a running one")]
+    Exited {
+        /// The process.
+        pid: u32,
+    },
+    /// The functions of one file could not be probed.
+    #[error("the kernel cannot probe {path}: {source}")]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The target lives in a pid namespace that this tracer cannot number.
+    #[error(
+        "process {pid} is in a pid namespace below this one; run ada-trace in that namespace or on the host itself"
+    )]
+    NestedNamespace {
+        /// The process.
+        pid: u32,
+    },
+}
+
+impl AttachError {
+    /// The right variant for an error that the kernel returned.
+    pub(crate) fn system(what: &'static str, source: std::io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => Self::Permission { what, source },
+            _ => Self::System { what, source },
+        }
+    }
+}

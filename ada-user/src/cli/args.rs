@@ -1,0 +1,266 @@
+//! The command line as it is typed. Below this folder only validated values are passed on.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Record every call and return of chosen functions of a running or launched program, without rebuilding it.
+#[derive(Debug, Parser)]
+#[command(name = "ada-trace", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) record: RecordArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo ada-trace -e libc:malloc -p 4242 -d 10s      ten seconds of a running process
+  sudo ada-trace -e exe:main -e libc:read -- ./app   a command from its first instruction to its end
+  ada-trace dump ada_traces/session_*/pid_*          what was recorded, in time order
+
+SPEC is LIB:FUNCTION (libc:malloc), PATH:FUNCTION (/opt/app/lib.so:parse) or exe:FUNCTION, each with an optional
++OFFSET in bytes. `ada-trace list SPEC -p PID` shows what it would probe, `ada-trace doctor` what this machine can do.
+
+Exit status: that of the launched command (128+N if signal N killed it), otherwise 0; 1 with --strict if events were
+lost; 2 if something was wrong with the request.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Record (the same as giving no command)
+    #[command(after_help = EXAMPLES)]
+    Record(RecordArgs),
+    /// Tell what a session holds: when, what, how much, what was lost
+    Info(InfoArgs),
+    /// Print the events of a session in time order over all threads
+    Dump(DumpArgs),
+    /// Finalise a session whose recorder was killed, in place, and tell what was kept
+    Recover(RecoverArgs),
+    /// Show what specs would probe: module, name, address, file offset, first instruction
+    List(ListArgs),
+    /// Check what this machine and a target allow, with the mend for what they do not
+    Doctor(DoctorArgs),
+    /// Print shell completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    #[command(hide = true)]
+    BenchEmpty(RecordArgs),
+}
+
+/// What to record and how.
+#[derive(Debug, Args)]
+pub(crate) struct RecordArgs {
+    /// Function to record, as LIB:FUNCTION, PATH:FUNCTION or exe:FUNCTION, with an optional +OFFSET; repeatable
+    #[arg(short = 'e', long = "uprobe", value_name = "SPEC")]
+    pub(crate) uprobe: Vec<String>,
+    /// Process to attach to, with all of its threads; repeatable
+    #[arg(short, long, value_name = "PID", conflicts_with = "command")]
+    pub(crate) pid: Vec<u32>,
+    /// End the recording after this time, such as 500ms, 10s or 2m
+    #[arg(short, long, value_name = "TIME", value_parser = recording_time)]
+    pub(crate) duration: Option<Duration>,
+    /// Folder of the session; it must be empty or not exist [default: ada_traces/session_…/pid_…]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Record calls only, not returns: cheaper, and safe for functions that exceptions leave
+    #[arg(long)]
+    pub(crate) entry_only: bool,
+    /// How to record returns: by return probes, which are cheap, or by probes on the instructions that leave a function,
+    /// which exceptions, panics and stack switches do not disturb
+    #[arg(long, value_enum, default_value_t = ReturnsHow::Auto, value_name = "HOW", conflicts_with = "entry_only")]
+    pub(crate) returns: ReturnsHow,
+    /// Record the argument and return-value registers of every event as well
+    #[arg(long)]
+    pub(crate) detail: bool,
+    /// Size of each processor's ring buffer, such as 4M: a power of two, at least 4K [default: by the machine, 1M to 16M]
+    #[arg(long, value_name = "SIZE", value_parser = ring_size)]
+    pub(crate) buffer_size: Option<u32>,
+    /// How to attach: one link for many functions (kernel 6.6), or a perf event for each
+    #[arg(long, value_name = "HOW")]
+    pub(crate) attach: Option<Attach>,
+    /// Exit with status 1 if events were lost
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// No status line and no summary
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Command to start and record, after --
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Attach {
+    /// uprobe_multi links
+    Multi,
+    /// perf-event links
+    Perf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ReturnsHow {
+    /// Return probes, but probes on the exits of code that can throw (C++, Rust)
+    Auto,
+    /// Return probes everywhere
+    Uretprobe,
+    /// Probes on the exits everywhere
+    Ret,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    /// The session's folder [default: the newest below ada_traces]
+    pub(crate) session: Option<PathBuf>,
+    /// Count the calls of each function, and compare checksums, even in a session of more than 200 million events
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DumpArgs {
+    /// The session's folder [default: the newest below ada_traces]
+    pub(crate) session: Option<PathBuf>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Only this thread: the N of its folder thread_N; repeatable
+    #[arg(long, value_name = "N")]
+    pub(crate) thread: Vec<u32>,
+    /// At most so many events
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// From this time on: since the session's first event (1.5s, 20ms), or absolute in nanoseconds of the boot clock (@123)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+    /// Up to and including this time, in the same forms
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArgs {
+    /// The session's folder [default: the newest below ada_traces]
+    pub(crate) session: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// What to look up; a path after the last one is the program to look into
+    #[arg(required = true, value_name = "SPEC")]
+    pub(crate) spec: Vec<String>,
+    /// In this process
+    #[arg(short, long, value_name = "PID")]
+    pub(crate) pid: Option<u32>,
+    /// In this program and the libraries it would load
+    #[arg(long, value_name = "PATH", conflicts_with = "pid")]
+    pub(crate) path: Option<PathBuf>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Also look at this process as a target
+    #[arg(short, long, value_name = "PID")]
+    pub(crate) pid: Option<u32>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// One JSON object per line
+    Jsonl,
+}
+
+/// A time span as people type it: a number with ns, us, ms, s, m or h; seconds without.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let complaint = || format!("'{text}' is not a time; write it like 500ms, 10s or 2m");
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: f64 = number.parse().map_err(|_| complaint())?;
+    let seconds = match unit {
+        "ns" => 1e-9,
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(complaint()),
+    };
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| complaint())
+}
+
+/// A time span that a recording can take: a century at most, which every clock can add.
+fn recording_time(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+    let complaint = || format!("'{text}' is longer than a century; leave it out to record until Ctrl-C");
+    duration(text).and_then(|time| if time <= LONGEST { Ok(time) } else { Err(complaint()) })
+}
+
+fn ring_size(text: &str) -> Result<u32, String> {
+    let complaint = || format!("'{text}' is not a ring size; write a power of two from 4K to 1G, like 4M");
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let shift = match unit.trim_end_matches(['B', 'b', 'i']) {
+        "" => 0,
+        "k" | "K" => 10,
+        "m" | "M" => 20,
+        "g" | "G" => 30,
+        _ => return Err(complaint()),
+    };
+    let number: u64 = number.parse().map_err(|_| complaint())?;
+    let size = number.checked_mul(1 << shift).and_then(|size| u32::try_from(size).ok());
+    let valid = |size: &u32| size.is_power_of_two() && (4096..=1 << 30).contains(size);
+    size.filter(valid).ok_or_else(complaint)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "s", "1x", "-1s", "1e400s", "ten"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn recordings_end_within_a_century() {
+        assert_eq!(recording_time("24h"), Ok(Duration::from_secs(86_400)));
+        assert!(recording_time("10000000000000000000").is_err());
+    }
+
+    #[test]
+    fn ring_sizes() {
+        assert_eq!(ring_size("4096"), Ok(4096));
+        assert_eq!(ring_size("4K"), Ok(4096));
+        assert_eq!(ring_size("8MiB"), Ok(8 << 20));
+        for wrong in ["", "0", "5000", "2K", "4G", "1T", "99999999999999999999"] {
+            assert!(ring_size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Events as lines for people: time, process and thread, calls and returns indented by depth.
+//!
+//! ```text
+//! #  TIME (s)    PID/TID    THREAD  CALL
+//!   0.000000000  4242/4243  worker  -> outer
+//!   0.000001000  4242/4243  worker    -> malloc (0x20, 0x0, 0x7f0c1a2b3c40, 0x1, 0x0, 0x0)
+//!   0.000001500  4242/4243  worker    <- malloc = 0x55d0c0ffee10
+//! --- 12 events lost between 0.000001600s and 0.000001800s, thread 1 (4242/4243 worker) ---
+//!   0.000002000  4242/4243  worker  <- outer
+//! ```
+//!
+//! Invariant: columns are as wide in every line; what follows the arrow is the rest of the line.
+
+use std::io::{self, Write};
+
+use ada_format::layout::EventKind;
+use ada_format::manifest::Gap;
+use ada_format::read::{DetailEvent, FunctionEvent, Payload, SessionReader};
+
+use super::selection::Selection;
+use super::{Event, Style};
+use crate::cli::names::{self, IdMap, Who};
+use crate::cli::out::Out;
+
+/// Indentation ends here; the depth is written instead.
+const DEEPEST: u32 = 40;
+/// Digits of whole seconds for which there is room in any session.
+const LEAST_SECONDS: usize = 3;
+/// The longest name that Linux gives a thread; others are cut.
+const LONGEST_NAME: usize = 15;
+/// Argument registers that are shown of a call.
+const ARGUMENTS: usize = 6;
+
+/// Lines for people.
+pub(super) struct Text {
+    functions: IdMap<String>,
+    /// What stands between the time and the call, by place in the selection.
+    columns: Vec<String>,
+    header: String,
+    /// The session's first event, time zero.
+    first_ns: u64,
+    seconds_width: usize,
+}
+
+impl Text {
+    /// Lines for the threads of a selection.
+    pub(super) fn new(session: &SessionReader, selection: &Selection<'_>) -> Self {
+        let (first_ns, last_ns) = session.time_range().unwrap_or_default();
+        let seconds_width = ((last_ns - first_ns) / 1_000_000_000).to_string().len().max(LEAST_SECONDS);
+        let people = selection.threads.iter().map(|(_, who)| [who.ids(), cut(&who.name)]);
+        let rows: Vec<[String; 2]> = people.collect();
+        let width = |column: usize, title: &str| {
+            let widths = rows.iter().map(|row| row[column].chars().count());
+            widths.max().unwrap_or(0).max(title.len())
+        };
+        let (ids_width, name_width) = (width(0, "PID/TID"), width(1, "THREAD"));
+        let column = |[ids, name]: &[String; 2]| format!("  {ids:<ids_width$}  {name:<name_width$}  ");
+        let titles = column(&["PID/TID".to_owned(), "THREAD".to_owned()]);
+        Self {
+            functions: names::by_function(session.manifest(), |function, _| names::readable(function).into_owned()),
+            columns: rows.iter().map(column).collect(),
+            header: format!("#{:^width$}{titles}CALL", "TIME (s)", width = seconds_width + 9),
+            first_ns,
+            seconds_width,
+        }
+    }
+
+    fn time<W: Write>(&self, out: &mut Out<W>, time_ns: u64, width: usize) {
+        out.seconds(time_ns < self.first_ns, time_ns.abs_diff(self.first_ns), width);
+    }
+
+    fn function<W: Write>(&self, out: &mut Out<W>, id: u64) {
+        match self.functions.get(&id) {
+            Some(name) => out.text(name),
+            None => {
+                out.text("function ");
+                out.hex(id);
+            }
+        }
+    }
+}
+
+impl Style for Text {
+    fn begin<W: Write>(&self, out: &mut Out<W>) -> io::Result<()> {
+        out.text(&self.header);
+        out.end_line()
+    }
+
+    #[inline]
+    fn event<W: Write>(&self, out: &mut Out<W>, thread: usize, event: &Event<'_>) -> io::Result<()> {
+        self.time(out, event.time_ns, self.seconds_width);
+        out.text(self.columns.get(thread).map_or("", String::as_str));
+        indent(out, event.depth);
+        out.text(match event.kind {
+            Some(EventKind::Call) => "-> ",
+            Some(EventKind::Return) => "<- ",
+            Some(EventKind::Exception) => "!! ",
+            None => "?? ",
+        });
+        self.function(out, event.function_id);
+        if let Some(detail) = &event.detail {
+            values(out, event.kind, detail);
+        }
+        out.end_line()
+    }
+
+    fn lost<W: Write>(&self, out: &mut Out<W>, gap: &Gap, who: &Who) -> io::Result<()> {
+        out.text("--- ");
+        out.number(gap.count);
+        out.text(if gap.count == 1 { " event lost between " } else { " events lost between " });
+        self.time(out, gap.time_start_ns, 0);
+        out.text("s and ");
+        self.time(out, gap.time_end_ns, 0);
+        out.text("s, thread ");
+        out.number(gap.thread.into());
+        out.text(" (");
+        out.text(format!("{} {}", who.ids(), who.name).trim_end());
+        out.text(") ---");
+        out.end_line()
+    }
+}
+
+fn cut(name: &str) -> String {
+    name.chars().take(LONGEST_NAME).collect()
+}
+
+#[inline]
+fn indent<W: Write>(out: &mut Out<W>, depth: u32) {
+    if depth <= DEEPEST {
+        out.spaces(2 * depth as usize);
+        return;
+    }
+    out.spaces(2 * DEEPEST as usize);
+    out.text("[");
+    out.number(depth.into());
+    out.text("] ");
+}
+
+/// What the registers say: arguments of a call, the value of a return, which signal.
+fn values<W: Write>(out: &mut Out<W>, kind: Option<EventKind>, detail: &DetailEvent<'_>) {
+    match detail.payload() {
+        Some(Payload::Function(function)) if kind == Some(EventKind::Return) => {
+            out.text(" = ");
+            out.hex(function.fixed.regs[0].get());
+        }
+        Some(Payload::Function(function)) => arguments(out, &function),
+        Some(Payload::Signal(signal)) => {
+            out.text(" signal ");
+            out.number(signal.fixed.number.get().into());
+            out.text(" at ");
+            out.hex(signal.fixed.fault_address.get());
+        }
+        None => {}
+    }
+}
+
+fn arguments<W: Write>(out: &mut Out<W>, function: &FunctionEvent<'_>) {
+    let mut before = " (";
+    for register in function.fixed.regs.iter().take(ARGUMENTS) {
+        out.text(before);
+        out.hex(register.get());
+        before = ", ";
+    }
+    out.text(")");
+}

@@ -1,0 +1,251 @@
+//! A session's facts in words, for people: a few lines, then tables that are cut where they get long.
+//!
+//! Invariant: what is cut off is said to be.
+
+use std::fmt::{Display, Write};
+
+use ada_format::manifest::{Probe, Process};
+
+use super::facts::{Facts, ThreadFacts};
+use super::state::State;
+use crate::cli::names::{self, printable};
+use crate::cli::summary::{bytes, count};
+use crate::cli::table::{Column, Table};
+
+/// Rows of a table.
+const LONGEST: usize = 20;
+/// Rows of the table of functions.
+const TOP: usize = 10;
+/// Characters of a command line, and of the reasons for which a probe skipped something.
+const WIDEST: usize = 100;
+
+/// All of it.
+pub(super) fn text(facts: &Facts<'_>) -> String {
+    let mut text = head(facts);
+    section(&mut text, &processes(facts), facts.manifest.process.len(), "processes");
+    section(&mut text, &probes(facts), facts.manifest.probes.len(), "probes");
+    section(&mut text, &modules(facts), facts.manifest.modules.len(), "modules");
+    section(&mut text, &threads(facts), facts.threads.len(), "threads");
+    section(&mut text, &gaps(facts), facts.manifest.lost.gaps.len(), "gaps");
+    match &facts.calls {
+        Some(calls) => {
+            let rest = (calls.by_function.len() + LONGEST).saturating_sub(TOP);
+            section(&mut text, &functions(facts), rest, "functions");
+        }
+        None => text += "\nThe calls of each function were not counted, for there are very many: --full counts them.\n",
+    }
+    text
+}
+
+/// A table, and how many rows of how many are not in it.
+fn section(text: &mut String, table: &Table, rows: usize, what: &str) {
+    if table.is_empty() {
+        return;
+    }
+    let _ = write!(text, "\n{table}");
+    if rows > LONGEST {
+        let _ = writeln!(text, "... and {} more {what}", count((rows - LONGEST) as u64));
+    }
+}
+
+fn head(facts: &Facts<'_>) -> String {
+    let mut text = String::new();
+    let mut line = |key: &str, value: &dyn Display| {
+        let _ = writeln!(text, "{key:<9} {value}");
+    };
+    line("session", &facts.dir.display());
+    line("status", &facts.state.line(facts.dir));
+    line("recorded", &when(facts));
+    line("on", &host(facts));
+    line("events", &events(facts));
+    line("lost", &lost(facts));
+    let missed = facts.missed_returns();
+    if missed > 0 {
+        let what = plural(missed, "return");
+        line("missed", &format!("{what} never came: the kernel keeps at most 64 pending returns per thread"));
+    }
+    text
+}
+
+fn when(facts: &Facts<'_>) -> String {
+    let Some((start, end)) = facts.wall_clock() else { return "at a time that nothing tells".to_owned() };
+    let local = jiff::Timestamp::from_nanosecond(i128::from(start)).unwrap_or_default();
+    let local = local.to_zoned(jiff::tz::TimeZone::system());
+    let seconds = (end - start) as f64 / 1e9;
+    let tool = &facts.manifest.tool;
+    let by = format!("by {} {}", printable(&tool.name), printable(&tool.version));
+    format!("{}, for {seconds:.2} s, {}", local.strftime("%Y-%m-%d %H:%M:%S %:z"), by.trim_end())
+}
+
+fn host(facts: &Facts<'_>) -> String {
+    let (manifest, host) = (facts.manifest, &facts.manifest.host);
+    let system = format!("{} {}", manifest.os, host.kernel);
+    let processors = plural(host.cpus.into(), "processor");
+    let text = format!("{}, {}, {}, {processors}", host.hostname, system.trim_end(), manifest.arch);
+    printable(text.trim_start_matches([',', ' '])).into_owned()
+}
+
+fn events(facts: &Facts<'_>) -> String {
+    let mut text = format!("{} in {}", count(facts.events), plural(facts.threads.len() as u64, "thread"));
+    if let Some(rate) = facts.rate() {
+        let _ = write!(text, ", {} per second", count(rate as u64));
+    }
+    if facts.details > 0 {
+        let _ = write!(text, ", {} with registers", count(facts.details));
+    }
+    let _ = write!(text, ", {} on disk", bytes(facts.bytes));
+    text
+}
+
+fn lost(facts: &Facts<'_>) -> String {
+    let lost = &facts.manifest.lost;
+    if lost.total == 0 {
+        let so_far = matches!(facts.state, State::Recording | State::Killed | State::Unknown);
+        return if so_far { "nothing known so far" } else { "nothing" }.to_owned();
+    }
+    let reasons = lost.by_reason.iter().filter(|(_, number)| **number > 0);
+    let reasons = reasons.map(|(reason, number)| format!("{} {}", count(*number), printable(reason)));
+    let reasons = reasons.collect::<Vec<_>>().join(", ");
+    let gaps = plural(lost.gaps.len() as u64, "gap");
+    format!("{} ({reasons}) in {gaps}", plural(lost.total, "event"))
+}
+
+fn processes(facts: &Facts<'_>) -> Table {
+    let mut table = Table::new(&[("PID", true), ("PARENT", true), ("END", false), ("COMMAND", false)]);
+    for process in facts.manifest.process.iter().take(LONGEST) {
+        table.row([process.pid.to_string(), process.ppid.to_string(), end(process, facts.state), command(process)]);
+    }
+    table
+}
+
+fn end(process: &Process, state: State) -> String {
+    match (process.exit_code, process.signal, process.end_ns) {
+        (Some(code), _, _) => format!("exited with {code}"),
+        (None, Some(signal), _) => format!("killed by {}", signal_name(signal)),
+        (None, None, Some(_)) => "exited".to_owned(),
+        (None, None, None) if state == State::Recording => "running".to_owned(),
+        (None, None, None) => "went on".to_owned(),
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    const NAMES: [&str; 15] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
+        "TERM",
+    ];
+    let name = usize::try_from(signal - 1).ok().and_then(|index| NAMES.get(index));
+    let name = if signal == 31 { Some(&"SYS") } else { name };
+    name.map_or_else(|| format!("signal {signal}"), |name| format!("SIG{name}"))
+}
+
+/// The program's path and its arguments without the first, which is its name again.
+fn command(process: &Process) -> String {
+    let words = [&process.executable].into_iter().chain(process.args.iter().skip(1));
+    cut(&printable(&words.map(String::as_str).collect::<Vec<_>>().join(" ")))
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(WIDEST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn probes(facts: &Facts<'_>) -> Table {
+    let mut table = Table::new(&[("PROBE", false), ("FUNCTIONS", true), ("SKIPPED", false)]);
+    for probe in facts.manifest.probes.iter().take(LONGEST) {
+        table.row([printable(&probe.spec).into_owned(), count(probe.functions), skipped(probe)]);
+    }
+    table
+}
+
+fn skipped(probe: &Probe) -> String {
+    let each = probe.skipped.iter().map(|skipped| format!("{} ({})", skipped.symbol, skipped.why));
+    let all = each.collect::<Vec<_>>().join(", ");
+    match probe.skipped.len() {
+        0 => String::new(),
+        1 => cut(&printable(&all)),
+        many => format!("{many}: {}", cut(&printable(&all))),
+    }
+}
+
+fn modules(facts: &Facts<'_>) -> Table {
+    let mut table = Table::new(&[("MODULE", true), ("PATH", false), ("BUILD-ID", false)]);
+    for module in facts.manifest.modules.iter().take(LONGEST) {
+        let build_id = module.build_id.as_deref().unwrap_or("none");
+        table.row([module.module_id.to_string(), printable(&module.path).into(), printable(build_id).into()]);
+    }
+    table
+}
+
+const THREADS: [Column; 9] = [
+    ("THREAD", true),
+    ("PID/TID", false),
+    ("NAME", false),
+    ("EVENTS", true),
+    ("DETAIL", true),
+    ("FIRST (s)", true),
+    ("LAST (s)", true),
+    ("LOST", true),
+    ("MISSED", true),
+];
+
+/// If not all of them have room, the busiest.
+fn threads(facts: &Facts<'_>) -> Table {
+    let mut shown: Vec<&ThreadFacts> = facts.threads.iter().collect();
+    if shown.len() > LONGEST {
+        shown.sort_by_key(|thread| std::cmp::Reverse(thread.events));
+        shown.truncate(LONGEST);
+    }
+    let mut table = Table::new(&THREADS);
+    let first_ns = facts.time_range.map_or(0, |(first, _)| first);
+    for thread in shown {
+        let seconds = |time: Option<u64>| time.map_or_else(|| "-".to_owned(), |time| seconds(time, first_ns));
+        table.row([
+            thread.who.id.to_string(),
+            thread.who.ids(),
+            thread.who.name.clone(),
+            count(thread.events),
+            count(thread.details),
+            seconds(thread.time_range.map(|(first, _)| first)),
+            seconds(thread.time_range.map(|(_, last)| last)),
+            count(thread.lost),
+            count(thread.missed_returns),
+        ]);
+    }
+    table
+}
+
+fn gaps(facts: &Facts<'_>) -> Table {
+    let mut table = Table::new(&[("GAP IN THREAD", true), ("LOST", true), ("FROM (s)", true), ("TO (s)", true)]);
+    let first_ns = facts.time_range.map_or(0, |(first, _)| first);
+    for gap in facts.manifest.lost.gaps.iter().take(LONGEST) {
+        let times = [gap.time_start_ns, gap.time_end_ns].map(|time| seconds(time, first_ns));
+        table.row([gap.thread.to_string(), count(gap.count)].into_iter().chain(times));
+    }
+    table
+}
+
+fn functions(facts: &Facts<'_>) -> Table {
+    let mut table = Table::new(&[("CALLS", true), ("SHARE", true), ("FUNCTION", false), ("MODULE", false)]);
+    let Some(calls) = &facts.calls else { return table };
+    let names = names::by_function(facts.manifest, |function, module| {
+        [names::readable(function).into_owned(), module.map(names::short_module).unwrap_or_default().into_owned()]
+    });
+    for (id, number) in calls.by_function.iter().take(TOP) {
+        let share = *number as f64 * 100.0 / calls.total as f64;
+        let [name, module] = names.get(id).cloned().unwrap_or_else(|| [format!("function {id:#x}"), String::new()]);
+        table.row([count(*number), format!("{share:.1} %"), name, module]);
+    }
+    table
+}
+
+/// Seconds since the session's first event.
+fn seconds(time_ns: u64, first_ns: u64) -> String {
+    let sign = if time_ns < first_ns { "-" } else { "" };
+    format!("{sign}{:.6}", time_ns.abs_diff(first_ns) as f64 / 1e9)
+}
+
+fn plural(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
+}

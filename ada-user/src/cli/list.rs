@@ -1,0 +1,273 @@
+//! `ada-trace list SPEC… (-p PID | PATH)`: what would be probed, without probing it.
+//!
+//! Invariant: what is listed is what a recording with the same specs and target would plan.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use ada_user::plan::{Function, Plan, Returns};
+use ada_user::resolve::{self, ResolveOptions, ReturnsPolicy};
+use ada_user::spec::ProbeSpec;
+use ada_user::target::Target;
+use anyhow::{Result, bail};
+use serde_json::json;
+
+use super::args::{Format, ListArgs};
+use super::names::printable;
+use super::table::Table;
+
+/// Prints what `args` ask for.
+pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
+    let Request { specs, target } = Request::new(args)?;
+    let specs: Vec<ProbeSpec> = specs.iter().map(|spec| spec.parse()).collect::<Result<_, _>>()?;
+    let plan = resolve::resolve(&specs, &[target.open()?], &ResolveOptions { returns: ReturnsPolicy::Auto })?;
+    let text = match args.format {
+        Format::Text => text(&plan),
+        Format::Jsonl => jsonl(&plan),
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is looked up, and where.
+#[derive(Debug, PartialEq, Eq)]
+struct Request<'a> {
+    specs: &'a [String],
+    target: Place,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    Process(u32),
+    File(PathBuf),
+    /// Neither: libraries as the loader knows them.
+    System,
+}
+
+impl<'a> Request<'a> {
+    /// Tells a program's path from the specs before it.
+    fn new(args: &'a ListArgs) -> Result<Self> {
+        let (specs, trailing) = match args.spec.split_last() {
+            Some((last, specs)) if is_path(last) => (specs, Some(PathBuf::from(last))),
+            _ => (args.spec.as_slice(), None),
+        };
+        let target = match (args.pid, &args.path, trailing) {
+            (Some(pid), None, None) => Place::Process(pid),
+            (None, Some(path), None) => Place::File(path.clone()),
+            (None, None, Some(path)) => Place::File(path),
+            (None, None, None) => Place::System,
+            (_, _, Some(path)) => bail!("{} is a second target: give one program or one process", path.display()),
+            (Some(_), Some(_), None) => bail!("-p and --path are two targets: give one of them"),
+        };
+        if specs.is_empty() {
+            bail!("there is no SPEC to look up: write one before the path, such as exe:main");
+        }
+        Ok(Self { specs, target })
+    }
+}
+
+/// A spec has a colon. A path with one can be given with --path.
+fn is_path(word: &str) -> bool {
+    !word.contains(':') && (word.contains('/') || Path::new(word).is_file())
+}
+
+impl Place {
+    fn open(&self) -> Result<Target> {
+        Ok(match self {
+            Self::Process(pid) => Target::from_pid(*pid)?,
+            Self::File(path) => Target::from_file(path)?,
+            Self::System => Target::from_system(),
+        })
+    }
+}
+
+/// Where a probe goes.
+struct Site<'a> {
+    function: &'a Function,
+    module: &'a Path,
+    /// Bytes from the function's start.
+    into: u64,
+}
+
+impl Site<'_> {
+    fn name(&self) -> String {
+        let name = printable(self.function.demangled.as_ref().unwrap_or(&self.function.name)).into_owned();
+        if self.into == 0 { name } else { format!("{name}+{:#x}", self.into) }
+    }
+
+    fn address(&self) -> u64 {
+        self.function.address.wrapping_add(self.into)
+    }
+}
+
+fn sites(plan: &Plan) -> impl Iterator<Item = Site<'_>> {
+    plan.functions.iter().filter_map(|function| {
+        let module = plan.modules.iter().find(|module| module.id == function.id.module())?;
+        let into = function.probe_offset.saturating_sub(function.offset);
+        Some(Site { function, module: &module.path, into })
+    })
+}
+
+fn text(plan: &Plan) -> String {
+    let mut table = Table::new(&[
+        ("MODULE", false),
+        ("FUNCTION", false),
+        ("ADDRESS", true),
+        ("FILE OFFSET", true),
+        ("SIZE", true),
+        ("FIRST INSTRUCTION", false),
+        ("RETURNS", false),
+    ]);
+    for site in sites(plan) {
+        table.row([
+            printable(&site.module.to_string_lossy()).into_owned(),
+            site.name(),
+            format!("{:#x}", site.address()),
+            format!("{:#x}", site.function.probe_offset),
+            if site.function.size == 0 { "?".to_owned() } else { site.function.size.to_string() },
+            site.function.first_instruction.clone(),
+            returns(&site.function.returns),
+        ]);
+    }
+    let skipped = plan.probes.iter().flat_map(|probe| probe.skipped.iter().map(move |skipped| (probe, skipped)));
+    let lines = skipped.map(|(probe, skipped)| {
+        format!("skipped by {}: {} ({})\n", printable(&probe.spec), printable(&skipped.symbol), printable(&skipped.why))
+    });
+    lines.fold(table.to_string(), |text, line| text + &line)
+}
+
+/// How returns will be recorded.
+fn returns(returns: &Returns) -> String {
+    match returns {
+        Returns::Probe => "return probe".to_owned(),
+        Returns::Exits(offsets) if offsets.len() == 1 => "1 exit".to_owned(),
+        Returns::Exits(offsets) => format!("{} exits", offsets.len()),
+        Returns::NotRecorded(why) => format!("no: {why}"),
+    }
+}
+
+/// File offsets of the probes on its exits.
+fn exits(returns: &Returns) -> &[u64] {
+    match returns {
+        Returns::Exits(offsets) => offsets,
+        Returns::Probe | Returns::NotRecorded(_) => &[],
+    }
+}
+
+fn jsonl(plan: &Plan) -> String {
+    let of_site = |site: Site<'_>| {
+        let function = site.function;
+        let bases = plan.modules.iter().filter(|module| module.id == function.id.module());
+        let loaded = bases.flat_map(|module| &module.bases).map(|(_, base)| base.wrapping_add(site.address()));
+        json!({
+            "module": site.module.to_string_lossy(),
+            "function": function.name,
+            "demangled": function.demangled,
+            "address": site.address(),
+            "file_offset": function.probe_offset,
+            "size": function.size,
+            "offset_in_function": site.into,
+            "first_instruction": function.first_instruction,
+            "returns": function.returns.are_recorded(),
+            "how_returns": returns(&function.returns),
+            "exits": exits(&function.returns),
+            "loaded_at": loaded.collect::<Vec<_>>(),
+        })
+    };
+    let skipped = plan.probes.iter().flat_map(|probe| probe.skipped.iter().map(move |skipped| (probe, skipped)));
+    let skipped =
+        skipped.map(|(probe, skipped)| json!({ "spec": probe.spec, "skipped": skipped.symbol, "why": skipped.why }));
+    let objects = sites(plan).map(of_site).chain(skipped);
+    objects.fold(String::new(), |text, object| text + &object.to_string() + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use ada_user::plan::{FunctionId, Module, ModuleId, ProbeReport, Skipped};
+
+    use super::*;
+
+    fn args(spec: &[&str], pid: Option<u32>, path: Option<&str>) -> ListArgs {
+        let spec = spec.iter().copied().map(String::from).collect();
+        ListArgs { spec, pid, path: path.map(PathBuf::from), format: Format::Text }
+    }
+
+    #[test]
+    fn a_path_ends_the_specs() {
+        let target = |spec: &[&str], pid, path| {
+            let args = args(spec, pid, path);
+            Request::new(&args).map(|request| (request.specs.len(), request.target)).map_err(|error| error.to_string())
+        };
+        let file = |path: &str| Place::File(PathBuf::from(path));
+        assert_eq!(target(&["libc:malloc"], None, None), Ok((1, Place::System)));
+        assert_eq!(target(&["libc:malloc", "exe:f"], Some(7), None), Ok((2, Place::Process(7))));
+        assert_eq!(target(&["exe:f", "./app"], None, None), Ok((1, file("./app"))));
+        assert_eq!(target(&["exe:f", "Cargo.toml"], None, None), Ok((1, file("Cargo.toml"))));
+        assert_eq!(target(&["exe:f"], None, Some("a:b")), Ok((1, file("a:b"))));
+        assert_eq!(target(&["/lib/x.so:f"], None, None), Ok((1, Place::System)));
+        assert_eq!(target(&["exe:f", "malloc"], None, None), Ok((2, Place::System)));
+        assert!(target(&["exe:f", "./app"], Some(7), None).unwrap_err().contains("./app"));
+        assert!(target(&["exe:f", "./app"], None, Some("x")).unwrap_err().contains("./app"));
+        assert!(target(&["./app"], None, None).unwrap_err().contains("SPEC"));
+    }
+
+    fn plan() -> Plan {
+        let id = FunctionId::new(ModuleId(0), 0);
+        let function = Function {
+            id,
+            name: "_Z1fv".into(),
+            demangled: Some("f()".into()),
+            offset: 0x1000,
+            address: 0x40_1000,
+            size: 0,
+            probe_offset: 0x1004,
+            first_instruction: "push %rbp".into(),
+            returns: Returns::NotRecorded("no need"),
+        };
+        let whole = Function {
+            id: FunctionId::new(ModuleId(0), 1),
+            probe_offset: 0x1000,
+            size: 32,
+            returns: Returns::Exits(vec![0x101f]),
+            ..function.clone()
+        };
+        let module = Module {
+            id: ModuleId(0),
+            path: "/opt/app".into(),
+            open_path: "/opt/app".into(),
+            build_id: None,
+            bases: vec![(7, 0x1_0000)],
+        };
+        let skipped = vec![Skipped { symbol: "g".into(), why: "no code".into() }];
+        Plan {
+            modules: vec![module],
+            functions: vec![function, whole],
+            probes: vec![ProbeReport { spec: "exe:f".into(), functions: vec![id], skipped }],
+        }
+    }
+
+    #[test]
+    fn text_for_people() {
+        assert_eq!(
+            text(&plan()),
+            "\
+MODULE    FUNCTION   ADDRESS  FILE OFFSET  SIZE  FIRST INSTRUCTION  RETURNS
+/opt/app  f()+0x4   0x401004       0x1004     ?  push %rbp          no: no need
+/opt/app  f()       0x401000       0x1000    32  push %rbp          1 exit
+skipped by exe:f: g (no code)
+"
+        );
+    }
+
+    #[test]
+    fn jsonl_for_programs() {
+        let text = jsonl(&plan());
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 3);
+        assert_eq!((&lines[0]["address"], &lines[0]["loaded_at"]), (&0x40_1004.into(), &json!([0x41_1004])));
+        assert_eq!((&lines[1]["returns"], &lines[1]["demangled"]), (&true.into(), &"f()".into()));
+        assert_eq!((&lines[1]["how_returns"], &lines[1]["exits"]), (&"1 exit".into(), &json!([0x101f])));
+        assert_eq!(lines[2]["skipped"], "g");
+    }
+}

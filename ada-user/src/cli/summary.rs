@@ -1,0 +1,97 @@
+//! What a recording came to, in a few lines, and how numbers are written.
+
+use std::fmt::Write;
+
+use ada_user::{collect::Ledger, plan::Plan, session::Summary};
+
+/// The summary that a recording ends with.
+pub(super) fn text(summary: &Summary, plan: &Plan) -> String {
+    let ledger = &summary.ledger;
+    let seconds = summary.duration.as_secs_f64();
+    let skipped: usize = plan.probes.iter().map(|probe| probe.skipped.len()).sum();
+    let mut text = format!(
+        "{} of {}{} in {seconds:.2} s: {}, {} ({} lost)\n",
+        plural(plan.functions.len() as u64, "function"),
+        plural(plan.modules.len() as u64, "module"),
+        if skipped > 0 { format!(" ({skipped} skipped)") } else { String::new() },
+        plural(ledger.threads.len() as u64, "thread"),
+        plural(ledger.events(), "event"),
+        count(ledger.lost()),
+    );
+    text.push_str(&losses(ledger));
+    let _ = writeln!(text, "{} in {}", bytes(ledger.bytes()), summary.dir.display());
+    text
+}
+
+/// What is missing from a recording; empty if nothing is. Not even `--quiet` keeps silent about it.
+pub(super) fn losses(ledger: &Ledger) -> String {
+    let mut text = String::new();
+    for (reason, lost) in &ledger.lost_by_reason {
+        let _ = writeln!(text, "LOST: {} ({reason}){}", plural(*lost, "event"), mend(reason));
+    }
+    if ledger.missed_returns() > 0 {
+        let missed = plural(ledger.missed_returns(), "return");
+        let _ = writeln!(text, "{missed} missed: the kernel keeps at most 64 pending returns per thread");
+    }
+    if ledger.unseen > 0 {
+        let unseen = plural(ledger.unseen, "thread end");
+        let _ = writeln!(text, "{unseen} or execve unseen: threads that were given the same id share a folder");
+    }
+    text
+}
+
+fn mend(reason: &str) -> &'static str {
+    match reason {
+        "ring_full" => ": record fewer functions, or give larger rings with --buffer-size",
+        _ => "",
+    }
+}
+
+/// A number with its noun.
+fn plural(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
+/// A number with its thousands set apart: 1 234 567.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A size in binary units: 1.5 MiB.
+pub(super) fn bytes(number: u64) -> String {
+    let mut value = number as f64;
+    let mut unit = "B";
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = larger;
+    }
+    if unit == "B" { format!("{number} B") } else { format!("{value:.1} {unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(1000), "1 000");
+        assert_eq!(count(12_345_678), "12 345 678");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(3 << 30), "3.0 GiB");
+        assert_eq!(plural(1, "event"), "1 event");
+    }
+}

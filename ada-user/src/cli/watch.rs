@@ -1,0 +1,220 @@
+//! What a recording waits for: a signal, the end of its targets, its duration, a failure; and what it does meanwhile.
+//!
+//! Invariant: the first signal ends the recording in order, the second ends this process at once (the session can then
+//! be recovered).
+
+use std::{
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use ada_user::{
+    clock,
+    launch::{Ended, Launched},
+    session::{ProcessEnd, TraceSession},
+};
+use anyhow::{Context, Result};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+
+use super::status::StatusLine;
+
+/// Time between updates of the status line.
+const STATUS: Duration = Duration::from_millis(200);
+/// Time of the first look at the manifest: a launched command may not live long.
+const FIRST_REFRESH: Duration = Duration::from_millis(5);
+/// The least time, once the recording is under way, between renewals of the manifest, and how many times longer than the last one took: with many threads it
+/// grows large, and it is synced to the disk.
+const REFRESH: Duration = Duration::from_millis(200);
+/// See [`REFRESH`].
+const REFRESH_SHARE: u32 = 10;
+/// Time after the first signal from which on a second one counts.
+const SECOND_SIGNAL: Duration = Duration::from_millis(200);
+
+/// Why a recording ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// Ctrl-C, SIGTERM or SIGHUP.
+    Signal,
+    /// All targets have exited.
+    TargetsEnded,
+    /// The time is over.
+    Duration,
+    /// Events can no longer be written.
+    Failure,
+}
+
+/// The things that can end a recording.
+#[derive(Debug)]
+pub(super) struct Watch {
+    signals: UnixStream,
+    /// Once set, a signal ends this process in its handler.
+    armed: Arc<AtomicBool>,
+    targets: Vec<(u32, OwnedFd)>,
+    launched: Option<(u32, Launched)>,
+    ended: Option<Ended>,
+    deadline: Option<Instant>,
+    duration: Option<Duration>,
+}
+
+impl Watch {
+    /// Begins to watch signals and `pids`.
+    pub(super) fn new(pids: &[u32], duration: Option<Duration>) -> Result<Self> {
+        let armed = Arc::new(AtomicBool::new(false));
+        let signals = watch_signals(&armed).context("cannot watch for signals")?;
+        let targets = pids.iter().map(|pid| Ok((*pid, open_process(*pid)?))).collect::<Result<_>>()?;
+        Ok(Self { signals, armed, targets, launched: None, ended: None, deadline: None, duration })
+    }
+
+    /// The first target is a command of ours, which has begun.
+    pub(super) fn launched(&mut self, launched: Launched) {
+        self.launched = self.targets.first().map(|(pid, _)| (*pid, launched));
+    }
+
+    /// How the launched command ended, if it did.
+    pub(super) fn ended_command(&mut self) -> Option<Ended> {
+        if self.ended.is_none()
+            && let Some((_, launched)) = &self.launched
+        {
+            self.ended = launched.try_wait();
+        }
+        self.ended
+    }
+
+    /// Waits until something ends the recording; meanwhile keeps the status line and the manifest up to date.
+    pub(super) fn run(&mut self, session: &mut TraceSession, status: &mut StatusLine) -> Result<Reason> {
+        let started = Instant::now();
+        self.deadline = self.duration.map(|duration| started + duration);
+        let mut interval = FIRST_REFRESH;
+        let mut refresh = started + interval;
+        loop {
+            let ready = self.poll(earlier(self.deadline, refresh.min(Instant::now() + STATUS)))?;
+            self.note_ended(&ready, session);
+            if ready.signal {
+                self.arm_second();
+                return Ok(Reason::Signal);
+            }
+            if self.targets.is_empty() {
+                return Ok(Reason::TargetsEnded);
+            }
+            if session.failed() {
+                return Ok(Reason::Failure);
+            }
+            let now = Instant::now();
+            if self.deadline.is_some_and(|deadline| now >= deadline) {
+                return Ok(Reason::Duration);
+            }
+            if now >= refresh {
+                // A disk that is full shows in the events first; the manifest of before is still good.
+                let _ = session.refresh();
+                interval = REFRESH.min(interval * 2);
+                refresh = Instant::now() + interval.max(now.elapsed() * REFRESH_SHARE);
+            }
+            status.update(session, started.elapsed());
+        }
+    }
+
+    /// Waits for a signal, the end of the targets or the duration, with nothing to do meanwhile.
+    pub(super) fn wait(&mut self) -> Result<()> {
+        let deadline = self.duration.map(|duration| Instant::now() + duration);
+        loop {
+            let ready = self.poll(earlier(deadline, Instant::now() + STATUS))?;
+            let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if ready.signal || over || !ready.ended.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// From a moment after the first signal on, another one means it. Not at once: timeout(1) and a terminal that closes
+    /// send theirs twice.
+    fn arm_second(&self) {
+        let armed = Arc::clone(&self.armed);
+        std::thread::spawn(move || {
+            std::thread::sleep(SECOND_SIGNAL);
+            // Relaxed: nothing else depends on it.
+            armed.store(true, Ordering::Relaxed);
+        });
+    }
+
+    fn poll(&self, until: Instant) -> Result<Ready> {
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        fds.extend(self.targets.iter().map(|(_, pidfd)| PollFd::new(pidfd, PollFlags::IN)));
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("cannot wait for events"),
+        }
+        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        let signal = fds.first().is_some_and(is_ready);
+        let ended = fds.iter().skip(1).zip(&self.targets).filter(|(fd, _)| is_ready(fd));
+        Ok(Ready { signal, ended: ended.map(|(_, (pid, _))| *pid).collect() })
+    }
+
+    fn note_ended(&mut self, ready: &Ready, session: &mut TraceSession) {
+        for pid in &ready.ended {
+            let mut end = ProcessEnd { time_ns: clock::boottime_ns(), ..ProcessEnd::default() };
+            if self.launched.as_ref().is_some_and(|(launched, _)| launched == pid) {
+                match self.ended_command() {
+                    Some(Ended::Exited(code)) => end.exit_code = Some(code),
+                    Some(Ended::Killed(signal)) => end.signal = Some(signal),
+                    None => {}
+                }
+            }
+            session.process_ended(*pid, end);
+        }
+        self.targets.retain(|(pid, _)| !ready.ended.contains(pid));
+    }
+}
+
+/// What a wait has brought.
+struct Ready {
+    signal: bool,
+    ended: Vec<u32>,
+}
+
+/// Each signal makes the stream readable; once `armed`, it ends the process in its handler.
+fn watch_signals(armed: &Arc<AtomicBool>) -> io::Result<UnixStream> {
+    let (reader, writer) = UnixStream::pair()?;
+    for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal)) {
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(armed))?;
+        signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
+    }
+    // A file size limit is to be an error of the write, not the end of the recorder.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+    Ok(reader)
+}
+
+/// Whether this process was started with the signal ignored, as nohup(1) does: then it stays so.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
+}
+
+/// The next thing that is due.
+fn earlier(a: Option<Instant>, b: Instant) -> Instant {
+    a.map_or(b, |a| a.min(b))
+}
+
+fn open_process(pid: u32) -> Result<OwnedFd> {
+    let id = Pid::from_raw(pid.cast_signed());
+    let pidfd = id.map(|id| pidfd_open(id, PidfdFlags::empty()));
+    match pidfd {
+        Some(Ok(pidfd)) => Ok(pidfd),
+        Some(Err(error)) if error != rustix::io::Errno::SRCH => {
+            Err(error).with_context(|| format!("cannot watch process {pid}"))
+        }
+        _ => anyhow::bail!("there is no process {pid}; `ps` lists those that run"),
+    }
+}

@@ -1,0 +1,391 @@
+//! Sorts the events of one stream into the files of their threads, with their call depth.
+//!
+//! Invariant: an event is either handed to its thread's writer or counted as lost.
+
+use std::{
+    collections::HashMap,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ada_format::{
+    layout::{Arch, ClockType, EventKind, Os},
+    session,
+    wire::{Record, Registers, kind},
+    write::{Detail, FunctionDetail, ThreadMeta, ThreadWriter, WriteError},
+};
+
+use super::{
+    depth::{Call, CallStack, Expect},
+    ledger::{Exec, Gap, Ledger, ThreadEntry},
+    returns::ReturnsTable,
+    span::Span,
+};
+use crate::{
+    backend::{LossGauge, Losses, Sink, ThreadLoss},
+    plan::Plan,
+};
+
+/// Calls that a thread's stack has room for at first.
+const FIRST_DEPTH: usize = 64;
+/// The reasons under which events count that could not be written.
+const DISK_FULL: &str = "disk_full";
+const WRITE_FAILED: &str = "write_failed";
+
+/// The threads of a recording and the files they go to.
+pub(crate) struct Demux {
+    span: Arc<Span>,
+    dir: PathBuf,
+    ledger: Ledger,
+    returns: ReturnsTable,
+    /// Live threads; a free place is `None`.
+    threads: Vec<Option<Thread>>,
+    by_tid: HashMap<u32, usize>,
+    /// The place of the thread of the last event.
+    latest: Option<((u32, u32), usize)>,
+    /// The folder that a thread id had last, for losses that are reported after its end.
+    folders: HashMap<(u32, u32), u32>,
+    /// Tells how many events the source has lost so far.
+    lost: LossGauge,
+    /// Why writing ended.
+    failure: Option<WriteError>,
+    /// Events lost to that: of threads that have ended or never got a folder.
+    unwritten: u64,
+}
+
+#[derive(Debug)]
+struct Thread {
+    folder: u32,
+    pid: u32,
+    tid: u32,
+    stack: CallStack,
+    writer: ThreadWriter,
+    /// Events that were to be written, and the time of the last one. What the file has less at the end is lost: a failing
+    /// write also takes back some that the writer had accepted.
+    delivered: u64,
+    last_ns: u64,
+}
+
+impl Demux {
+    /// Writes to the session folder `dir`, which exists.
+    pub(crate) fn new(dir: PathBuf, plan: &Plan, lost: LossGauge, span: Arc<Span>) -> Self {
+        Self {
+            span,
+            dir,
+            ledger: Ledger::default(),
+            returns: ReturnsTable::new(plan),
+            threads: Vec::new(),
+            by_tid: HashMap::new(),
+            latest: None,
+            folders: HashMap::new(),
+            lost,
+            failure: None,
+            unwritten: 0,
+        }
+    }
+
+    /// The books, up to date as of the last flush.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Whether writing has ended with an error.
+    pub(crate) fn failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// Hands what is buffered to the operating system and brings the ledger up to date.
+    pub(crate) fn flush(&mut self) {
+        for index in 0..self.threads.len() {
+            if let Some(Some(thread)) = self.threads.get_mut(index)
+                && let Err(error) = thread.writer.flush()
+            {
+                self.fail(error);
+            }
+        }
+        self.post_progress();
+    }
+
+    /// Notes losses, by thread where they are known.
+    pub(crate) fn note_losses(&mut self, losses: &Losses) {
+        self.ledger.set_reasons(losses);
+        for loss in &losses.threads {
+            // A thread all of whose events were lost so far gets its folder now.
+            let folder = match self.folders.get(&(loss.pid, loss.tid)) {
+                Some(folder) => *folder,
+                None => match self.begin(loss.pid, loss.tid) {
+                    Some(index) => self.folder_for_loss(index, loss),
+                    None => continue,
+                },
+            };
+            let (count, first_ns, last_ns) = (loss.count, loss.first_ns, loss.last_ns);
+            self.ledger.add_gap(Gap { thread: folder, count, first_ns, last_ns });
+        }
+    }
+
+    /// The folder of a thread of which nothing but a loss is known. If it has ended, nobody will tell.
+    fn folder_for_loss(&mut self, index: usize, loss: &ThreadLoss) -> u32 {
+        let folder = self.threads.get(index).and_then(Option::as_ref).map_or(0, |thread| thread.folder);
+        if !Path::new(&format!("/proc/{}/task/{}", loss.pid, loss.tid)).exists() {
+            self.finish_thread(index, None);
+        }
+        folder
+    }
+
+    /// Finalises every file.
+    pub(crate) fn finish(&mut self) {
+        for index in 0..self.threads.len() {
+            self.finish_thread(index, None);
+        }
+        self.post_progress();
+    }
+
+    /// The place of a live thread that has one. Most events are of the same thread as the one before.
+    fn known(&mut self, pid: u32, tid: u32) -> Option<usize> {
+        if let Some((latest, index)) = self.latest
+            && latest == (pid, tid)
+        {
+            return Some(index);
+        }
+        let index = self.by_tid.get(&tid).copied().filter(|index| self.is_of(*index, pid))?;
+        self.latest = Some(((pid, tid), index));
+        Some(index)
+    }
+
+    /// Makes a place for a thread that has none. `None` once writing has failed.
+    #[cold]
+    fn begin(&mut self, pid: u32, tid: u32) -> Option<usize> {
+        if let Some(index) = self.by_tid.get(&tid).copied() {
+            // The id was given to another process: the end of its former owner was lost.
+            self.finish_thread(index, None);
+        }
+        self.open(pid, tid, None, CallStack::with_capacity(FIRST_DEPTH))
+    }
+
+    fn is_of(&self, index: usize, pid: u32) -> bool {
+        matches!(self.threads.get(index), Some(Some(thread)) if thread.pid == pid)
+    }
+
+    /// Makes the next folder.
+    fn open(&mut self, pid: u32, tid: u32, continues: Option<u32>, stack: CallStack) -> Option<usize> {
+        if self.failed() {
+            return None;
+        }
+        let folder = u32::try_from(self.ledger.threads.len()).unwrap_or(u32::MAX);
+        let meta = ThreadMeta { thread_id: tid, arch: Arch::host(), os: Os::Linux, clock: ClockType::Boottime };
+        let writer = match ThreadWriter::create(&session::thread_folder(&self.dir, folder), &meta) {
+            Ok(writer) => writer,
+            Err(error) => {
+                self.fail(error);
+                return None;
+            }
+        };
+        self.ledger.threads.push(ThreadEntry { pid, tid, continues, ..ThreadEntry::default() });
+        self.ledger.revision += 1;
+        self.folders.insert((pid, tid), folder);
+        let index = self.threads.iter().position(Option::is_none).unwrap_or(self.threads.len());
+        let thread = Some(Thread { folder, pid, tid, stack, writer, delivered: 0, last_ns: 0 });
+        match self.threads.get_mut(index) {
+            Some(place) => *place = thread,
+            None => self.threads.push(thread),
+        }
+        self.by_tid.insert(tid, index);
+        Some(index)
+    }
+
+    /// Finalises a thread's files and frees its place.
+    fn finish_thread(&mut self, index: usize, name: Option<String>) {
+        let Some(thread) = self.threads.get_mut(index).and_then(Option::take) else { return };
+        self.by_tid.remove(&thread.tid);
+        self.latest = None;
+        let (folder, missed_returns) = (thread.folder, thread.stack.unreturned().beyond_limit);
+        let mut summary = thread.writer.summary();
+        match thread.writer.finish() {
+            Ok(finished) => summary = finished,
+            Err(error) => self.fail(error),
+        }
+        let missing = thread.delivered.saturating_sub(summary.event_count);
+        if missing > 0 {
+            self.unwritten += missing;
+            let (first_ns, last_ns) = (summary.time_end_ns + 1, thread.last_ns);
+            self.ledger.add_gap(Gap { thread: folder, count: missing, first_ns, last_ns });
+        }
+        self.ledger.revision += 1;
+        if let Some(entry) = self.ledger.threads.get_mut(folder as usize) {
+            entry.finished = true;
+            entry.name = name.or(entry.name.take());
+            entry.missed_returns = missed_returns;
+            set_counts(entry, summary);
+        }
+    }
+
+    fn post_progress(&mut self) {
+        let ledger = &mut self.ledger;
+        for thread in self.threads.iter().flatten() {
+            if let Some(entry) = ledger.threads.get_mut(thread.folder as usize) {
+                entry.missed_returns = thread.stack.unreturned().beyond_limit;
+                set_counts(entry, thread.writer.summary());
+            }
+        }
+        let missing = |thread: &Thread| thread.delivered.saturating_sub(thread.writer.event_count());
+        let unwritten = self.unwritten + self.threads.iter().flatten().map(missing).sum::<u64>();
+        if unwritten > 0 {
+            let full = self.failure.as_ref().is_some_and(is_full);
+            ledger.lost_by_reason.insert(if full { DISK_FULL } else { WRITE_FAILED }, unwritten);
+        }
+        if let Some(error) = &self.failure
+            && ledger.failure.is_none()
+        {
+            ledger.failure = Some(sentence(error, &self.dir));
+        }
+    }
+
+    fn fail(&mut self, error: WriteError) {
+        self.failure.get_or_insert(error);
+    }
+
+    /// A call or return.
+    fn function_event(&mut self, record: &Record, registers: Option<&Registers>) {
+        let within = self.span.contains(record.time_ns);
+        if record.kind == kind::CALL && !within {
+            return;
+        }
+        let place = match self.known(record.tgid, record.tid) {
+            // The return of a call from before the recording must not make a folder for its thread.
+            None if record.kind == kind::RETURN && (self.lost)() == 0 && !self.failed() => return,
+            None => self.begin(record.tgid, record.tid),
+            known => known,
+        };
+        let returns = self.returns.of(record.function_id);
+        let Some((index, Some(thread))) = place.and_then(|index| Some((index, self.threads.get_mut(index)?.as_mut())))
+        else {
+            self.unwritten += 1;
+            return;
+        };
+        let (kind, depth) = match record.kind {
+            kind::CALL => (EventKind::Call, thread.stack.call(call_of(record, returns))),
+            _ => match thread.stack.ret(record.sp, record.function_id) {
+                Ok(depth) => (EventKind::Return, depth),
+                // With nothing lost, its call lies before the recording; after the end, maybe behind it.
+                Err(_) if !within || (self.lost)() == 0 => return,
+                Err(depth) => (EventKind::Return, depth),
+            },
+        };
+        thread.delivered += 1;
+        thread.last_ns = record.time_ns;
+        let written = match registers {
+            None => thread.writer.append(record.time_ns, record.function_id, kind, depth).map(drop),
+            Some(registers) => append_with_registers(&mut thread.writer, record, kind, depth, registers),
+        };
+        match written {
+            Ok(()) if thread.writer.is_full() => self.go_on_in_next_folder(index),
+            Ok(()) => {}
+            Err(error) => self.fail(error),
+        }
+    }
+
+    #[cold]
+    fn go_on_in_next_folder(&mut self, index: usize) {
+        let Some(Some(thread)) = self.threads.get_mut(index) else { return };
+        let stack = std::mem::take(&mut thread.stack);
+        let (pid, tid, folder) = (thread.pid, thread.tid, thread.folder);
+        self.finish_thread(index, None);
+        self.open(pid, tid, Some(folder), stack);
+    }
+
+    #[cold]
+    fn thread_exit(&mut self, record: &Record) {
+        if let Some(index) = self.by_tid.get(&record.tid).copied()
+            && self.is_of(index, record.tgid)
+        {
+            self.finish_thread(index, Some(name_of(record)));
+        }
+    }
+
+    #[cold]
+    fn exec(&mut self, record: &Record) {
+        if let Some(index) = self.by_tid.get(&record.tid).copied()
+            && let Some(Some(thread)) = self.threads.get_mut(index)
+        {
+            thread.stack.clear();
+        }
+        // Its other threads are gone, and so is the one that called execve under its own id.
+        for index in 0..self.threads.len() {
+            if self.is_of(index, record.tgid)
+                && matches!(self.threads.get(index), Some(Some(thread)) if thread.tid != record.tid)
+            {
+                self.finish_thread(index, None);
+            }
+        }
+        self.ledger.execs.push(Exec { pid: record.tgid, time_ns: record.time_ns, name: name_of(record) });
+        self.ledger.revision += 1;
+    }
+}
+
+impl Sink for Demux {
+    fn event(&mut self, record: &Record, registers: Option<&Registers>) {
+        match record.kind {
+            kind::CALL | kind::RETURN => self.function_event(record, registers),
+            kind::THREAD_EXIT => self.thread_exit(record),
+            kind::EXEC => self.exec(record),
+            _ => {}
+        }
+    }
+}
+
+fn call_of(record: &Record, returns: Expect) -> Call {
+    let chained = record.flags & ada_format::wire::flags::CHAINED != 0;
+    Call { sp: record.sp, function_id: record.function_id, chained, returns }
+}
+
+fn append_with_registers(
+    writer: &mut ThreadWriter,
+    record: &Record,
+    kind: EventKind,
+    depth: u32,
+    registers: &Registers,
+) -> Result<(), WriteError> {
+    let detail = Detail::Function(FunctionDetail {
+        regs: registers.regs,
+        return_address: registers.return_address,
+        frame_pointer: registers.frame_pointer,
+        stack_pointer: record.sp,
+        stack: &[],
+    });
+    writer.append_with_detail(record.time_ns, record.function_id, kind, depth, &detail).map(drop)
+}
+
+fn set_counts(entry: &mut ThreadEntry, summary: ada_format::write::ThreadSummary) {
+    entry.event_count = summary.event_count;
+    entry.detail_count = summary.detail_count;
+    entry.bytes = summary.bytes;
+    entry.time_start_ns = summary.time_start_ns;
+    entry.time_end_ns = summary.time_end_ns;
+}
+
+/// A lifecycle record's task name, which the kernel puts where function and stack pointer would be.
+fn name_of(record: &Record) -> String {
+    let mut bytes = Vec::with_capacity(16);
+    bytes.extend_from_slice(&record.function_id.to_le_bytes());
+    bytes.extend_from_slice(&record.sp.to_le_bytes());
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
+}
+
+/// Why writing ended, in words.
+fn sentence(error: &WriteError, dir: &Path) -> String {
+    if is_full(error) {
+        return format!("the disk that holds {} is full (make room, or choose another folder with -o)", dir.display());
+    }
+    error.to_string()
+}
+
+fn is_full(error: &WriteError) -> bool {
+    match error {
+        WriteError::Create { source, .. } | WriteError::Failed { source, .. } => {
+            matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+        }
+        _ => false,
+    }
+}

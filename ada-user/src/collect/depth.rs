@@ -1,0 +1,435 @@
+//! Call depth of one thread, from nothing but the stack pointer of each call and return.
+//!
+//! A frame is gone once an event proves it: a stack only grows while its frames live, so a call or return at a higher
+//! stack pointer, or a call at the same one that was not a tail call, means that everything below has ended, with or
+//! without a return that we saw (longjmp, exception, a return beyond the kernel's limit, a lost record).
+//!
+//! Two things look alike and are told apart by what comes later: frames that are gone, and frames that wait on another
+//! stack (a signal handler on an alternate stack above this one, a coroutine). So frames that were given up are
+//! kept aside for a while, and if one of them returns after all, it and those that called it are taken back.
+//!
+//! Invariant: a call and its return get the same depth.
+
+/// Uretprobes that the kernel keeps pending for one thread (`MAX_URETPROBE_DEPTH`, kernel/events/uprobes.c); the
+/// returns of deeper calls are not delivered.
+pub const RETURN_LIMIT: usize = 64;
+
+/// Given-up frames that are kept in case they return.
+const ASIDE: usize = 256;
+
+/// A call that has not returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Frame {
+    sp: u64,
+    function_id: u64,
+    depth: u32,
+    /// Whether its return will be seen.
+    awaited: Awaited,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// A return probe is pending.
+    Pending,
+    /// Its exits are probed; no limit there.
+    AtExit,
+    /// Beyond [`RETURN_LIMIT`]: there will be no return.
+    BeyondLimit,
+    /// Returns of this function are not recorded.
+    NotProbed,
+}
+
+/// A call, as a probe saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// Stack pointer at the function's first instruction.
+    pub sp: u64,
+    /// The function.
+    pub function_id: u64,
+    /// The return address is a return probe's trampoline: the function was jumped to by one that is itself awaited.
+    pub chained: bool,
+    /// How the function's return will be seen.
+    pub returns: Expect,
+}
+
+/// How a function's return is seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Expect {
+    /// Not at all.
+    Nothing,
+    /// By a return probe, if [`RETURN_LIMIT`] allows.
+    #[default]
+    ReturnProbe,
+    /// By probes on its exits.
+    Exit,
+}
+
+/// What became of calls whose return did not come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unreturned {
+    /// Left by longjmp, an exception or the end of a signal frame; or the return was lost.
+    pub unwound: u64,
+    /// Their returns were beyond [`RETURN_LIMIT`] and never delivered.
+    pub beyond_limit: u64,
+}
+
+/// The calls of one thread that have not returned.
+#[derive(Debug, Default)]
+pub struct CallStack {
+    frames: Vec<Frame>,
+    /// Frames given up, oldest first, at most [`ASIDE`].
+    aside: Vec<Frame>,
+    /// Frames whose return probe is pending.
+    pending: usize,
+    /// Return probes that the kernel holds pending. It drops those of dead frames only when it adds or delivers one, and
+    /// tests its limit before (kernel/events/uprobes.c, `prepare_uretprobe`).
+    in_kernel: usize,
+    unreturned: Unreturned,
+}
+
+impl CallStack {
+    /// A stack without calls, with room for `depth` of them.
+    #[must_use]
+    pub fn with_capacity(depth: usize) -> Self {
+        Self { frames: Vec::with_capacity(depth), aside: Vec::with_capacity(ASIDE), ..Self::default() }
+    }
+
+    /// Notes a call and returns its depth.
+    pub fn call(&mut self, call: Call) -> u32 {
+        while self.frames.last().is_some_and(|top| top.sp < call.sp) {
+            self.give_up();
+        }
+        if !self.is_tail_call(&call) {
+            while self.frames.last().is_some_and(|top| top.sp == call.sp) {
+                self.give_up();
+            }
+        }
+        let depth = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
+        let awaited = match call.returns {
+            Expect::Nothing => Awaited::NotProbed,
+            Expect::Exit => Awaited::AtExit,
+            Expect::ReturnProbe if self.in_kernel >= RETURN_LIMIT => Awaited::BeyondLimit,
+            Expect::ReturnProbe => {
+                self.in_kernel = self.pending + 1;
+                Awaited::Pending
+            }
+        };
+        self.push(Frame { sp: call.sp, function_id: call.function_id, depth, awaited });
+        depth
+    }
+
+    /// Whether the call took the place of a frame that awaits its return. The alignment of a return address alone does not
+    /// tell: one ordinary call site in 4096 has it too.
+    fn is_tail_call(&self, call: &Call) -> bool {
+        let same = self.frames.iter().rev().take_while(|frame| frame.sp == call.sp);
+        call.chained && same.into_iter().any(|frame| frame.awaited == Awaited::Pending)
+    }
+
+    /// Notes a return, `sp` being the stack pointer at the function's entry. `Err` holds the depth of a return whose
+    /// call is unknown: it was lost, or came before the recording.
+    pub fn ret(&mut self, sp: u64, function_id: u64) -> Result<u32, u32> {
+        let is_it = |frame: &Frame| frame.sp == sp && frame.function_id == function_id;
+        let at_or_above = self.frames.iter().rev().take_while(|frame| frame.sp <= sp);
+        if at_or_above.clone().any(is_it) {
+            while self.frames.last().is_some_and(|top| !is_it(top)) {
+                self.give_up();
+            }
+            let depth = self.pop().map_or(0, |frame| frame.depth);
+            self.in_kernel = self.pending;
+            return Ok(depth);
+        }
+        while self.frames.last().is_some_and(|top| top.sp < sp) {
+            self.give_up();
+        }
+        if let Some(index) = self.aside.iter().rposition(is_it) {
+            return Ok(self.take_back(index));
+        }
+        Err(u32::try_from(self.frames.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Forgets all calls: the process executes another program.
+    pub fn clear(&mut self) {
+        self.frames.clear();
+        self.aside.clear();
+        self.pending = 0;
+        self.in_kernel = 0;
+    }
+
+    /// Calls whose return did not come and will not.
+    #[must_use]
+    pub fn unreturned(&self) -> Unreturned {
+        self.unreturned
+    }
+
+    fn push(&mut self, frame: Frame) {
+        self.pending += usize::from(frame.awaited == Awaited::Pending);
+        self.frames.push(frame);
+    }
+
+    fn pop(&mut self) -> Option<Frame> {
+        let frame = self.frames.pop()?;
+        self.pending -= usize::from(frame.awaited == Awaited::Pending);
+        Some(frame)
+    }
+
+    /// The topmost frame has ended, or waits on another stack.
+    fn give_up(&mut self) {
+        let Some(frame) = self.pop() else { return };
+        match frame.awaited {
+            Awaited::NotProbed => return,
+            Awaited::BeyondLimit => self.unreturned.beyond_limit += 1,
+            Awaited::Pending | Awaited::AtExit => self.unreturned.unwound += 1,
+        }
+        if frame.awaited != Awaited::BeyondLimit {
+            if self.aside.len() == ASIDE {
+                self.aside.remove(0);
+            }
+            self.aside.push(frame);
+        }
+    }
+
+    /// The frame at `index` of those set aside has returned after all: its callers, set aside after it, live too.
+    fn take_back(&mut self, index: usize) -> u32 {
+        let returned = self.aside.remove(index);
+        self.unreturned.unwound -= 1;
+        // Frames are given up from the innermost outwards: callers lie behind, each with a lower depth.
+        let mut depth = returned.depth;
+        let mut until = index;
+        while let Some(caller) = self.aside.get(until)
+            && caller.depth < depth
+            && caller.sp >= returned.sp
+        {
+            depth = caller.depth;
+            until += 1;
+        }
+        let callers = until - index;
+        self.unreturned.unwound -= callers as u64;
+        for position in (index..until).rev() {
+            let caller = self.aside[position];
+            self.push(caller);
+        }
+        self.aside.drain(index..until);
+        returned.depth
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn call(sp: u64, function_id: u64) -> Call {
+        Call { sp, function_id, chained: false, returns: Expect::ReturnProbe }
+    }
+
+    #[test]
+    fn nested_calls() {
+        let mut stack = CallStack::default();
+        assert_eq!(stack.call(call(1000, 1)), 0);
+        assert_eq!(stack.call(call(900, 2)), 1);
+        assert_eq!(stack.ret(900, 2), Ok(1));
+        assert_eq!(stack.call(call(900, 3)), 1);
+        assert_eq!(stack.ret(900, 3), Ok(1));
+        assert_eq!(stack.ret(1000, 1), Ok(0));
+        assert_eq!(stack.unreturned(), Unreturned::default());
+    }
+
+    #[test]
+    fn a_tail_call_nests_in_its_caller() {
+        let mut stack = CallStack::default();
+        assert_eq!(stack.call(call(1000, 1)), 0);
+        assert_eq!(stack.call(Call { chained: true, ..call(1000, 2) }), 1);
+        assert_eq!(stack.ret(1000, 2), Ok(1));
+        assert_eq!(stack.ret(1000, 1), Ok(0));
+    }
+
+    #[test]
+    fn longjmp_in_a_loop_does_not_grow() {
+        let mut stack = CallStack::default();
+        for _ in 0..1000 {
+            assert_eq!(stack.call(call(1000, 1)), 0);
+        }
+        assert_eq!(stack.unreturned().unwound, 999);
+    }
+
+    #[test]
+    fn a_call_higher_up_proves_frames_gone() {
+        let mut stack = CallStack::default();
+        stack.call(call(1000, 1));
+        stack.call(call(900, 2));
+        stack.call(call(800, 3));
+        assert_eq!(stack.call(call(950, 4)), 1);
+        assert_eq!(stack.ret(950, 4), Ok(1));
+        assert_eq!(stack.ret(1000, 1), Ok(0));
+    }
+
+    #[test]
+    fn returns_beyond_the_limit_are_counted() {
+        let mut stack = CallStack::default();
+        for level in 0..100 {
+            assert_eq!(stack.call(call(100_000 - level * 16, 1)), u32::try_from(level).unwrap());
+        }
+        for level in (0..RETURN_LIMIT as u64).rev() {
+            assert_eq!(stack.ret(100_000 - level * 16, 1), Ok(u32::try_from(level).unwrap()));
+        }
+        assert_eq!(stack.unreturned(), Unreturned { unwound: 0, beyond_limit: 36 });
+    }
+
+    #[test]
+    fn a_handler_on_a_stack_above_does_not_lose_the_one_below() {
+        let mut stack = CallStack::default();
+        assert_eq!(stack.call(call(1000, 1)), 0);
+        assert_eq!(stack.call(call(900, 2)), 1);
+        stack.call(call(50_000, 7));
+        assert!(stack.ret(50_000, 7).is_ok());
+        assert_eq!(stack.ret(900, 2), Ok(1));
+        assert_eq!(stack.ret(1000, 1), Ok(0));
+        assert_eq!(stack.unreturned(), Unreturned::default());
+    }
+
+    #[test]
+    fn an_aligned_return_address_alone_is_no_tail_call() {
+        for returns in [Expect::Nothing, Expect::Exit] {
+            let mut stack = CallStack::default();
+            for _ in 0..100 {
+                assert_eq!(stack.call(Call { chained: true, returns, ..call(1000, 1) }), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn the_kernel_keeps_the_places_of_frames_that_were_left_until_it_looks_again() {
+        let mut stack = CallStack::default();
+        for level in 0..70 {
+            stack.call(call(100_000 - level * 16, 1));
+        }
+        // longjmp out of all but the outermost: its callees find the kernel's list still full.
+        stack.call(call(100_000 - 16, 2));
+        stack.call(call(100_000 - 16, 2));
+        assert_eq!(stack.unreturned(), Unreturned { unwound: 63, beyond_limit: 7 });
+        assert_eq!(stack.ret(100_000, 1), Ok(0));
+        assert_eq!(stack.unreturned(), Unreturned { unwound: 63, beyond_limit: 8 });
+        stack.call(call(100_000, 1));
+        assert_eq!(stack.ret(100_000, 1), Ok(0));
+    }
+
+    #[test]
+    fn an_unknown_return_says_so() {
+        let mut stack = CallStack::default();
+        stack.call(call(1000, 1));
+        assert_eq!(stack.ret(900, 9), Err(1));
+        assert_eq!(stack.ret(2000, 9), Err(0));
+    }
+
+    /// What a program can do.
+    #[derive(Debug, Clone)]
+    enum Act {
+        /// A call of a function whose frame takes so many bytes: where its own calls will be.
+        Call {
+            frame: u64,
+            function: u64,
+        },
+        /// The running function jumps to another, which takes its place.
+        TailCall {
+            function: u64,
+        },
+        Return,
+        /// longjmp, or an exception, out of so many frames.
+        Jump {
+            frames: usize,
+        },
+        /// A call whose record is lost.
+        LostCall {
+            frame: u64,
+            function: u64,
+        },
+    }
+
+    fn calls() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            6 => (1..6u64, 0..4u64).prop_map(|(size, function)| Act::Call { frame: size * 16, function }),
+            1 => (0..4u64).prop_map(|function| Act::TailCall { function }),
+            6 => Just(Act::Return),
+        ]
+    }
+
+    fn with_jumps() -> impl Strategy<Value = Act> {
+        prop_oneof![9 => calls(), 1 => (1..5usize).prop_map(|frames| Act::Jump { frames })]
+    }
+
+    fn with_losses() -> impl Strategy<Value = Act> {
+        let lost = (1..6u64, 0..4u64).prop_map(|(size, function)| Act::LostCall { frame: size * 16, function });
+        prop_oneof![9 => calls(), 1 => lost]
+    }
+
+    /// A frame that is really there.
+    struct True {
+        sp: u64,
+        frame: u64,
+        function: u64,
+        /// The depth that was given, if the call was seen.
+        depth: Option<u32>,
+    }
+
+    /// The oracle: the true stack, and what each act must give.
+    fn check(acts: Vec<Act>, deepest: usize) -> Result<(), TestCaseError> {
+        let mut stack = CallStack::default();
+        let mut truth: Vec<True> = Vec::new();
+        for act in acts {
+            let seen = truth.iter().filter(|frame| frame.depth.is_some()).count() as u32;
+            if truth.len() >= deepest && !matches!(act, Act::Return | Act::Jump { .. }) {
+                continue;
+            }
+            let top_frame = truth.last().map_or(0, |top| top.frame);
+            let sp = truth.last().map_or(1 << 40, |top| top.sp - top.frame);
+            match act {
+                Act::Call { frame, function } => {
+                    let depth = stack.call(call(sp, function));
+                    prop_assert_eq!(depth, seen);
+                    truth.push(True { sp, frame, function, depth: Some(depth) });
+                }
+                Act::LostCall { frame, function } => truth.push(True { sp, frame, function, depth: None }),
+                Act::TailCall { function } => {
+                    let Some(&True { sp, frame, depth: Some(_), .. }) = truth.last() else { continue };
+                    let depth = stack.call(Call { chained: true, ..call(sp, function) });
+                    prop_assert_eq!(depth, seen);
+                    truth.push(True { sp, frame, function, depth: Some(depth) });
+                }
+                // What jumped to another function has no frame of its own any more: all of them return at once.
+                Act::Return => {
+                    while let Some(top) = truth.pop_if(|top| top.sp == sp + top_frame) {
+                        // The kernel's limit has a test of its own: there is no return beyond it.
+                        if truth.len() < RETURN_LIMIT {
+                            prop_assert_eq!(stack.ret(top.sp, top.function).ok(), top.depth);
+                        }
+                    }
+                }
+                Act::Jump { frames } => {
+                    let kept = truth.len().saturating_sub(frames);
+                    let left = truth.get(kept).map(|frame| frame.sp);
+                    truth.truncate(kept);
+                    while truth.pop_if(|top| Some(top.sp) == left).is_some() {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn depths_are_those_of_the_true_stack_whatever_is_left_by_jumps(
+            acts in prop::collection::vec(with_jumps(), 1..300)
+        ) {
+            check(acts, usize::MAX)?;
+        }
+
+        #[test]
+        fn depths_are_those_of_the_frames_seen_where_calls_are_lost(
+            acts in prop::collection::vec(with_losses(), 1..300)
+        ) {
+            // A lost call takes one of the kernel's places too, so which returns are beyond its limit is not known.
+            check(acts, RETURN_LIMIT)?;
+        }
+    }
+}

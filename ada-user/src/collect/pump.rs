@@ -1,0 +1,122 @@
+//! The thread that moves events from a backend into files until it is told to end.
+//!
+//! Invariant: what a quiet target did is with the operating system within 100 ms, however little it was.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{demux::Demux, ledger::Ledger};
+use crate::backend::{AttachError, Losses, Running};
+
+/// The longest wait for events; the kernel wakes the pump earlier when there are many.
+const POLL: Duration = Duration::from_millis(20);
+/// Time between flushes, which are also the ticks of the ledger.
+const TICK: Duration = Duration::from_millis(40);
+/// After so many events in one go there are probably more: do not wait.
+const BUSY: usize = 1 << 14;
+
+/// What the pump shares with those who steer it and look on.
+#[derive(Debug, Default)]
+pub(crate) struct Books {
+    /// Events delivered so far, lifecycle events included.
+    pub(crate) events: AtomicU64,
+    /// Set once the probes are gone: deliver what remains and end.
+    pub(crate) last: AtomicBool,
+    /// Set by the pump when it can no longer write.
+    pub(crate) failed: AtomicBool,
+    /// The rest, as of the last tick. The pump never waits for it: whoever holds it may be a thread of low priority.
+    ledger: Mutex<Ledger>,
+}
+
+impl Books {
+    /// The ledger as of the last tick.
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // A panic elsewhere does not make the numbers wrong.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Publishes the ledger if nobody is looking at the last one; the next tick will.
+    fn publish(&self, ledger: &Ledger) {
+        match self.ledger.try_lock() {
+            Ok(mut published) => published.clone_from(ledger),
+            Err(TryLockError::Poisoned(published)) => published.into_inner().clone_from(ledger),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+}
+
+/// A backend, where its events go, and the books.
+pub(crate) struct Pump<R> {
+    running: R,
+    demux: Demux,
+    books: Arc<Books>,
+    losses: Losses,
+    ticked: Instant,
+}
+
+impl<R: Running> Pump<R> {
+    pub(crate) fn new(running: R, demux: Demux, books: Arc<Books>) -> Self {
+        Self { running, demux, books, losses: Losses::default(), ticked: Instant::now() }
+    }
+
+    /// Runs until [`Books::last`] is set and everything is on disk.
+    ///
+    /// Whatever happens, the files are finalised and a failure is in the books.
+    pub(crate) fn run(mut self) -> Result<(), AttachError> {
+        let served = self.serve();
+        let finished = self.finish(served.as_ref().err());
+        served.and(finished)
+    }
+
+    fn serve(&mut self) -> Result<(), AttachError> {
+        let mut busy = false;
+        loop {
+            if !busy {
+                self.running.wait(POLL);
+            }
+            // Acquire: pairs with the release after the probes were detached, so that their last records are seen.
+            let last = self.books.last.load(Ordering::Acquire);
+            busy = self.turn(last)? >= BUSY;
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn turn(&mut self, last: bool) -> Result<usize, AttachError> {
+        let count = self.running.drain(last, &mut self.demux);
+        // Relaxed: a number to look at.
+        self.books.events.fetch_add(count as u64, Ordering::Relaxed);
+        if self.ticked.elapsed() >= TICK {
+            self.ticked = Instant::now();
+            self.tick()?;
+        }
+        Ok(count)
+    }
+
+    fn tick(&mut self) -> Result<(), AttachError> {
+        self.demux.flush();
+        self.running.losses(&mut self.losses)?;
+        self.demux.note_losses(&self.losses);
+        // Relaxed: whoever sees it only ends the recording, and reads the reason under the ledger's lock.
+        self.books.failed.store(self.demux.failed(), Ordering::Relaxed);
+        self.books.publish(self.demux.ledger());
+        Ok(())
+    }
+
+    fn finish(&mut self, failed: Option<&AttachError>) -> Result<(), AttachError> {
+        let losses = self.tick();
+        self.demux.finish();
+        let mut ledger = self.demux.ledger().clone();
+        if let Some(error) = failed.or(losses.as_ref().err()) {
+            ledger.failure.get_or_insert_with(|| error.to_string());
+        }
+        *self.books.ledger() = ledger;
+        losses
+    }
+}

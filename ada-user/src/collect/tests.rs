@@ -1,0 +1,175 @@
+//! The record path as a whole: what reaches the files, and that nothing on the way allocates per event.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    sync::Arc,
+};
+
+use ada_format::{
+    layout::EventKind,
+    read::ThreadReader,
+    session::thread_folder,
+    wire::{Record, Registers, flags, kind},
+};
+
+use super::{Demux, Span};
+use crate::{
+    backend::{Losses, Sink, ThreadLoss},
+    clock,
+    plan::{Function, FunctionId, Module, ModuleId, Plan, Returns},
+};
+
+/// Counts what each thread allocates.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: all is left to the system's allocator; the counter is the thread's own and needs no allocation.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+fn plan() -> Plan {
+    let id = ModuleId(0);
+    let path = std::path::PathBuf::from("program");
+    let module = Module { id, path: path.clone(), open_path: path, build_id: None, bases: Vec::new() };
+    let function = Function {
+        id: FunctionId::new(id, 0),
+        name: "f".to_owned(),
+        demangled: None,
+        offset: 0,
+        address: 0,
+        size: 1,
+        probe_offset: 0,
+        first_instruction: "push %rbp".to_owned(),
+        returns: Returns::Probe,
+    };
+    Plan { modules: vec![module], functions: vec![function], probes: Vec::new() }
+}
+
+fn demux(dir: &std::path::Path, lost: u64) -> Demux {
+    Demux::new(dir.to_owned(), &plan(), Arc::new(move || lost), Arc::new(Span::begin()))
+}
+
+fn record(tid: u32, kind: u16, sp: u64) -> Record {
+    Record { time_ns: clock::boottime_ns(), function_id: 0, sp, tgid: 1, tid, kind, ..Record::default() }
+}
+
+fn read(dir: &std::path::Path, folder: u32) -> Vec<(EventKind, u32)> {
+    let thread = ThreadReader::open(&thread_folder(dir, folder)).unwrap();
+    let event = |event: &ada_format::layout::IndexEvent| {
+        let kind = if event.event_kind.get() == EventKind::Call as u32 { EventKind::Call } else { EventKind::Return };
+        (kind, event.call_depth.get())
+    };
+    thread.index().events().iter().map(event).collect()
+}
+
+#[test]
+fn nothing_is_allocated_per_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demux = demux(dir.path(), 0);
+    let registers = Registers::default();
+    let run = |demux: &mut Demux| {
+        for tid in 10..14 {
+            for level in 0..50u64 {
+                demux.event(&record(tid, kind::CALL, 100_000 - level * 64), None);
+                let wide = Record { flags: flags::REGISTERS, ..record(tid, kind::CALL, 50_000) };
+                demux.event(&wide, Some(&registers));
+                demux.event(&record(tid, kind::RETURN, 50_000), None);
+            }
+            for level in (0..50u64).rev() {
+                demux.event(&record(tid, kind::RETURN, 100_000 - level * 64), None);
+            }
+        }
+    };
+    // Folders, buffers and stacks are made once.
+    run(&mut demux);
+    let before = ALLOCATIONS.get();
+    for _ in 0..100 {
+        run(&mut demux);
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+    demux.finish();
+    assert_eq!(read(dir.path(), 0).len(), 101 * 200);
+}
+
+#[test]
+fn a_thread_id_that_is_used_again_gets_a_folder_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demux = demux(dir.path(), 0);
+    for _ in 0..2 {
+        demux.event(&record(7, kind::CALL, 1000), None);
+        demux.event(&record(7, kind::RETURN, 1000), None);
+        demux.event(&record(7, kind::THREAD_EXIT, 0), None);
+    }
+    // Its end was lost, but it belongs to another process now.
+    demux.event(&record(7, kind::CALL, 1000), None);
+    demux.event(&Record { tgid: 2, ..record(7, kind::CALL, 1000) }, None);
+    demux.finish();
+    assert_eq!(read(dir.path(), 0), [(EventKind::Call, 0), (EventKind::Return, 0)]);
+    assert_eq!(read(dir.path(), 1), read(dir.path(), 0));
+    assert_eq!(read(dir.path(), 2), [(EventKind::Call, 0)]);
+    assert_eq!(read(dir.path(), 3), [(EventKind::Call, 0)]);
+    assert_eq!(demux.ledger().threads.len(), 4);
+}
+
+#[test]
+fn a_return_whose_call_began_before_the_recording_is_dropped_unless_something_was_lost() {
+    for (lost, expected) in [(0, 0), (1, 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut demux = demux(dir.path(), lost);
+        demux.event(&record(7, kind::RETURN, 1000), None);
+        demux.finish();
+        assert_eq!(demux.ledger().events(), expected);
+        assert_eq!(demux.ledger().threads.len() as u64, expected);
+    }
+}
+
+#[test]
+fn execve_ends_the_other_threads_and_all_frames() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demux = demux(dir.path(), 0);
+    demux.event(&record(7, kind::CALL, 1000), None);
+    demux.event(&record(8, kind::CALL, 1000), None);
+    demux.event(&record(7, kind::EXEC, 0), None);
+    demux.event(&record(7, kind::CALL, 900), None);
+    demux.event(&record(8, kind::CALL, 900), None);
+    demux.finish();
+    assert_eq!(read(dir.path(), 0), [(EventKind::Call, 0), (EventKind::Call, 0)]);
+    assert_eq!(read(dir.path(), 1), [(EventKind::Call, 0)]);
+    assert_eq!(read(dir.path(), 2), [(EventKind::Call, 0)]);
+    assert_eq!(demux.ledger().execs.len(), 1);
+}
+
+#[test]
+fn losses_are_gaps_of_their_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demux = demux(dir.path(), 5);
+    demux.event(&record(7, kind::CALL, 1000), None);
+    demux.flush();
+    let loss = |tid, count, first_ns| ThreadLoss { pid: 1, tid, count, first_ns, last_ns: first_ns + 1 };
+    let now = clock::boottime_ns();
+    let report = |threads| Losses { by_reason: vec![("ring_full", 5)], threads, ..Losses::default() };
+    demux.note_losses(&report(vec![loss(7, 2, now), loss(9, 1, now)]));
+    // Nothing was written in between: the same gap.
+    demux.note_losses(&report(vec![loss(7, 2, now + 10)]));
+    let ledger = demux.ledger();
+    assert_eq!(ledger.lost(), 5);
+    assert_eq!(ledger.threads.iter().map(|thread| thread.lost).collect::<Vec<_>>(), [4, 1]);
+    assert_eq!(ledger.gaps.iter().map(|gap| (gap.thread, gap.count)).collect::<Vec<_>>(), [(0, 4), (1, 1)]);
+}

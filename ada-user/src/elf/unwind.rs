@@ -1,0 +1,177 @@
+//! Where functions start, by the unwind table that every C, C++ and Rust compiler writes even into stripped files.
+//!
+//! Invariant: "starts a function" is only said of an address at which the caller's return address lies on top of the
+//! stack: a return probe overwrites that word, and anywhere else it would break the target.
+
+use object::ReadRef;
+use object::elf as raw;
+use object::read::elf::ProgramHeader;
+
+use super::Elf;
+
+/// `DW_EH_PE_pcrel | DW_EH_PE_sdata4`, `DW_EH_PE_udata4`, `DW_EH_PE_datarel | DW_EH_PE_sdata4`: the encodings that
+/// every linker uses in .eh_frame_hdr.
+const HEADER: [u8; 4] = [1, 0x1b, 0x03, 0x3b];
+const HEADER_SIZE: u64 = 12;
+/// Size of the parts of .eh_frame that are looked at; real entries have less than 100 bytes.
+const MAX_ENTRY: u64 = 4096;
+
+/// What the unwind table says of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnwindStart {
+    /// A function that is called starts here.
+    Function,
+    /// Code starts here that is jumped to, or that nothing returns from: a cold part, `_start`, a signal trampoline.
+    Part,
+    /// No entry starts here, or there is no table.
+    Unknown,
+}
+
+impl Elf {
+    /// Whether a function starts at a virtual address.
+    #[must_use]
+    pub fn unwind_start(&self, address: u64) -> UnwindStart {
+        let Some(entry) = self.unwind_entry(address) else {
+            return UnwindStart::Unknown;
+        };
+        match self.starts_as_called(entry) {
+            Some(true) => UnwindStart::Function,
+            Some(false) => UnwindStart::Part,
+            None => UnwindStart::Unknown,
+        }
+    }
+
+    /// Virtual address of the frame description entry (FDE) of the code that starts at `address`.
+    fn unwind_entry(&self, address: u64) -> Option<u64> {
+        let mut headers = self.program_headers().iter();
+        let header = headers.find(|header| header.p_type(self.endian) == raw::PT_GNU_EH_FRAME)?;
+        let base = header.p_vaddr(self.endian);
+        let (offset, size) = header.file_range(self.endian);
+        let data = (&self.cache).read_bytes_at(offset, size).ok()?;
+        if data.get(..4)? != HEADER {
+            return None;
+        }
+        let table = data.get(usize::try_from(HEADER_SIZE).ok()?..)?;
+        let (entries, _) = table.as_chunks::<8>();
+        let at = |bytes: &[u8]| base.wrapping_add_signed(i64::from(read_i32(bytes)));
+        let found = entries.binary_search_by_key(&address, |entry| at(&entry[..4])).ok()?;
+        entries.get(found).map(|entry| at(&entry[4..]))
+    }
+
+    /// Whether the entry keeps the rules of its common entry (CFA = stack pointer + one word) at its first byte.
+    fn starts_as_called(&self, entry: u64) -> Option<bool> {
+        let mut fde = Cursor::of_entry(self, entry)?;
+        let cie_distance = fde.u32()?;
+        let cie = entry.checked_add(4)?.checked_sub(u64::from(cie_distance))?;
+        let cie = Cie::parse(Cursor::of_entry(self, cie)?)?;
+        fde.skip(2 * cie.pointer_size)?;
+        let augmentation = fde.uleb()?;
+        fde.skip(augmentation)?;
+        // DW_CFA_nop, DW_CFA_advance_loc*: nothing changes before the first instruction has run.
+        let at_rest = matches!(fde.u8(), None | Some(0x00..=0x04 | 0x40..=0x7f));
+        Some(at_rest && !cie.signal_frame)
+    }
+}
+
+/// What an FDE takes from its common information entry.
+struct Cie {
+    pointer_size: u64,
+    signal_frame: bool,
+}
+
+impl Cie {
+    fn parse(mut cursor: Cursor<'_>) -> Option<Self> {
+        let (_id, _version) = (cursor.u32()?, cursor.u8()?);
+        let augmentation = cursor.string()?;
+        let (_code, _data, _return_register) = (cursor.uleb()?, cursor.uleb()?, cursor.uleb()?);
+        let (mut pointer_size, mut signal_frame) = (8, false);
+        if augmentation.first() != Some(&b'z') {
+            return None;
+        }
+        let _length = cursor.uleb()?;
+        for letter in &augmentation[1..] {
+            match letter {
+                b'R' => pointer_size = encoded_size(cursor.u8()?)?,
+                b'P' => {
+                    let size = encoded_size(cursor.u8()?)?;
+                    cursor.skip(size)?;
+                }
+                b'L' => cursor.skip(1)?,
+                b'S' => signal_frame = true,
+                b'B' => {}
+                _ => return None,
+            }
+        }
+        Some(Self { pointer_size, signal_frame })
+    }
+}
+
+/// Bytes of a pointer in a `DW_EH_PE_*` encoding.
+fn encoded_size(encoding: u8) -> Option<u64> {
+    match encoding & 0x0f {
+        0x00 | 0x04 | 0x0c => Some(8),
+        0x02 | 0x0a => Some(2),
+        0x03 | 0x0b => Some(4),
+        _ => None,
+    }
+}
+
+fn read_i32(bytes: &[u8]) -> i32 {
+    bytes.first_chunk().map_or(0, |bytes| i32::from_le_bytes(*bytes))
+}
+
+/// Reads forward through one entry of .eh_frame.
+struct Cursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    /// The bytes of the entry at a virtual address, behind its length.
+    fn of_entry(elf: &'a Elf, address: u64) -> Option<Self> {
+        let length = read_u32(elf.code(address, 4)?)?;
+        let rest = elf.code(address.checked_add(4)?, u64::from(length).min(MAX_ENTRY))?;
+        Some(Self { rest })
+    }
+
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(count)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn skip(&mut self, count: u64) -> Option<()> {
+        self.take(usize::try_from(count).ok()?).map(|_| ())
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.take(1)?.first().copied()
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        read_u32(self.take(4)?)
+    }
+
+    /// A LEB128 number; signed ones are only skipped.
+    fn uleb(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..63).step_by(7) {
+            let byte = self.u8()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn string(&mut self) -> Option<&'a [u8]> {
+        let end = self.rest.iter().position(|&byte| byte == 0)?;
+        let string = self.take(end)?;
+        self.take(1)?;
+        Some(string)
+    }
+}
+
+fn read_u32(bytes: &[u8]) -> Option<u32> {
+    bytes.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
+}

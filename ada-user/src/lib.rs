@@ -1,0 +1,22 @@
+//! The collector behind `ada-trace`: probe specs, symbols, backends, drain, demux; and [`session::TraceSession`] to
+//! embed it.
+//!
+//! Invariant: libraries never print and never exit; clap, stdout and stderr live in the binary.
+
+pub mod backend;
+pub mod clock;
+pub mod collect;
+pub mod disasm;
+pub mod doctor;
+pub mod elf;
+pub mod exits;
+pub mod launch;
+pub mod loader;
+pub mod plan;
+pub mod privileges;
+pub mod process;
+pub mod resolve;
+pub mod session;
+pub mod spec;
+pub mod suggest;
+pub mod target;

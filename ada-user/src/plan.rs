@@ -1,0 +1,118 @@
+//! What a recording will probe, decided and validated before anything is attached: the only thing that flows from
+//! the command line to a backend.
+//!
+//! Invariant: a `Plan` needs no further look-up; every path in it could be opened when it was made.
+
+use std::path::PathBuf;
+
+/// Index into [`Plan::modules`]; also the upper half of a function id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModuleId(pub u32);
+
+/// `(module_id << 32) | symbol_index`, unique within a session; what the kernel hands back as the attach cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FunctionId(pub u64);
+
+impl FunctionId {
+    /// The id of the `symbol_index`th chosen function of `module`.
+    #[must_use]
+    pub fn new(module: ModuleId, symbol_index: u32) -> Self {
+        Self((u64::from(module.0) << 32) | u64::from(symbol_index))
+    }
+
+    /// The module that the function belongs to.
+    #[must_use]
+    pub fn module(self) -> ModuleId {
+        ModuleId(u32::try_from(self.0 >> 32).unwrap_or(u32::MAX))
+    }
+}
+
+/// An ELF file that holds probed functions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// Its id within the session.
+    pub id: ModuleId,
+    /// The path as the target sees it.
+    pub path: PathBuf,
+    /// The path by which the tracer reaches exactly that file (through /proc/PID/root or /proc/PID/map_files where
+    /// the target's view differs).
+    pub open_path: PathBuf,
+    /// GNU build-id in lower-case hex, if the file has one.
+    pub build_id: Option<String>,
+    /// Where it is loaded: (pid, the address that the file's virtual address 0 has there).
+    pub bases: Vec<(u32, u64)>,
+}
+
+/// A function that will be probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Its id; `id.module()` indexes [`Plan::modules`].
+    pub id: FunctionId,
+    /// The name as in the symbol table, without version; `exe+0x1139`-like for a bare offset.
+    pub name: String,
+    /// The demangled name, where it differs.
+    pub demangled: Option<String>,
+    /// File offset of the function's first instruction, in bytes.
+    pub offset: u64,
+    /// Virtual address of the function in its file.
+    pub address: u64,
+    /// Size in bytes as the symbol table gives it; 0 = unknown.
+    pub size: u64,
+    /// File offset of the probe, in bytes.
+    pub probe_offset: u64,
+    /// The instruction there, as text.
+    pub first_instruction: String,
+    /// How its returns are recorded.
+    pub returns: Returns,
+}
+
+/// How the returns of a function are recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Returns {
+    /// They are not; why, as a clause.
+    NotRecorded(&'static str),
+    /// By a return probe, which replaces the return address: cheap, but an exception or a stack switch that
+    /// crosses the frame ends the target.
+    Probe,
+    /// By a probe on each instruction that leaves the function, at these file offsets: changes nothing on the stack.
+    Exits(Vec<u64>),
+}
+
+impl Returns {
+    /// Whether they are recorded at all.
+    #[must_use]
+    pub fn are_recorded(&self) -> bool {
+        !matches!(self, Self::NotRecorded(_))
+    }
+}
+
+/// A function that a spec matched and that cannot be probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Its name.
+    pub symbol: String,
+    /// Why not, as a clause ("the symbol has no code").
+    pub why: String,
+}
+
+/// What became of one spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeReport {
+    /// The spec as it was typed.
+    pub spec: String,
+    /// The functions that it chose.
+    pub functions: Vec<FunctionId>,
+    /// Those it matched in vain.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Everything that will be probed. `modules[i].id == ModuleId(i)`; functions are sorted by id, one per site.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The files.
+    pub modules: Vec<Module>,
+    /// The functions.
+    pub functions: Vec<Function>,
+    /// What each spec gave.
+    pub probes: Vec<ProbeReport>,
+}

@@ -1,0 +1,94 @@
+//! Choosing the file that a spec's module part means in a target.
+//!
+//! Invariant: one file or an error; a name that fits several files is refused, not guessed.
+
+use std::path::Path;
+
+use super::error::ResolveError;
+use super::functions::Code;
+use crate::elf::Elf;
+use crate::loader::stems;
+use crate::spec::{ModuleSpec, ProbeSpec};
+use crate::suggest;
+use crate::target::{Target, TargetFile};
+
+const VDSO: [&str; 5] = ["vdso", "[vdso]", "linux-vdso", "linux-vdso.so.1", "linux-gate"];
+
+/// At most this many other files are named that define a function.
+const MAX_ELSEWHERE: usize = 3;
+
+/// The file that `spec` means in `target`.
+pub(super) fn locate(spec: &ProbeSpec, target: &Target) -> Result<TargetFile, ResolveError> {
+    match &spec.module {
+        ModuleSpec::Executable => {
+            let program = target.executable().cloned();
+            program.ok_or_else(|| ResolveError::NoProgram { spec: spec.text.clone() })
+        }
+        ModuleSpec::Path(path) => locate_path(path, target),
+        ModuleSpec::Library(library) => locate_library(library, spec, target),
+    }
+}
+
+fn locate_path(path: &Path, target: &Target) -> Result<TargetFile, ResolveError> {
+    let not_there = || ResolveError::NoSuchFile { path: path.to_owned(), target: target.label() };
+    target.file_at(path).ok_or_else(not_there)
+}
+
+fn locate_library(library: &str, spec: &ProbeSpec, target: &Target) -> Result<TargetFile, ResolveError> {
+    let mut files = target.files_named(library);
+    if files.is_empty() {
+        if VDSO.contains(&library) {
+            return Err(ResolveError::Vdso { library: library.to_owned() });
+        }
+        files = target.unloaded_named(library);
+    }
+    files.sort_by_key(|file| file.id);
+    files.dedup_by_key(|file| file.id);
+    match files.as_slice() {
+        [] => Err(not_loaded(library, spec, target)),
+        [file] => Ok(file.clone()),
+        several => {
+            let mut paths: Vec<String> = several.iter().map(|file| file.path.display().to_string()).collect();
+            paths.sort_unstable();
+            Err(ResolveError::Ambiguous { library: library.to_owned(), target: target.label(), paths })
+        }
+    }
+}
+
+fn not_loaded(library: &str, spec: &ProbeSpec, target: &Target) -> ResolveError {
+    let names: Vec<&str> = target.known_names().collect();
+    let keys = names.iter().flat_map(|name| stems(name).into_iter().chain([*name]).map(move |key| (key, *name)));
+    let near = suggest::near_keys(library, keys);
+    let elsewhere = spec.function.name.as_ref().map(|function| defined_elsewhere(function, None, target));
+    let elsewhere = elsewhere.unwrap_or_default();
+    let (library, label) = (library.to_owned(), target.label());
+    if target.pid().is_some() {
+        ResolveError::NotLoaded { library, target: label, near, elsewhere }
+    } else if target.lacks(&library) {
+        ResolveError::Missing { library, target: label }
+    } else {
+        ResolveError::UnknownLibrary { library, target: label, near, elsewhere }
+    }
+}
+
+/// Opens a file of a target.
+pub(super) fn open(file: &TargetFile, target: &Target) -> Result<Code, ResolveError> {
+    let elf = Elf::open(&file.open_path)?;
+    Ok(Code::new(elf, file.path.clone(), target.root().to_owned()))
+}
+
+/// Specs of `function` in the target's files that define it: exported ones, and all of the program's own.
+pub(super) fn defined_elsewhere(function: &str, except: Option<&TargetFile>, target: &Target) -> Vec<String> {
+    let others = target.files().iter().filter(|file| except.is_none_or(|except| except.id != file.id));
+    let defining = others.filter(|file| open(file, target).is_ok_and(|code| code.defines(function, !file.is_program)));
+    defining.take(MAX_ELSEWHERE).map(|file| format!("{}:{function}", short_name(file))).collect()
+}
+
+/// What a person would type for a file.
+fn short_name(file: &TargetFile) -> String {
+    if file.is_program {
+        return "exe".to_owned();
+    }
+    let stem = file.names.iter().find_map(|name| stems(name).last().map(|stem| (*stem).to_owned()));
+    stem.unwrap_or_else(|| file.path.display().to_string())
+}

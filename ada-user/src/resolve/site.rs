@@ -1,0 +1,144 @@
+//! Where in a function a probe goes, and whether its return can be recorded from there.
+//!
+//! Invariant: a site is the start of an instruction in an executable segment.
+
+use std::path::Path;
+
+use super::demangle::demangle;
+use super::error::ResolveError;
+use super::functions::{Code, Found};
+use crate::disasm::{self, Boundary, MAX_INSTRUCTION};
+use crate::elf::{Machine, UnwindStart};
+use crate::plan::{Function, FunctionId, Returns};
+use crate::spec::ModuleSpec;
+
+/// Functions that return more than once or save their return address for later: a return probe's replacement of it
+/// would be used when the kernel no longer knows of it, which kills the target. And the signal trampoline, which is
+/// returned to. Without leading underscores.
+const KEEP_RETURN_ADDRESS: [&str; 6] =
+    ["setjmp", "sigsetjmp", "sigsetjmp_cancel", "getcontext", "swapcontext", "restore_rt"];
+
+/// A place for a probe.
+#[derive(Debug)]
+pub(super) struct Site {
+    name: String,
+    demangled: Option<String>,
+    /// Virtual address, file offset and size of the function.
+    pub(super) address: u64,
+    offset: u64,
+    pub(super) size: u64,
+    /// File offset of the probe.
+    pub(super) probe_offset: u64,
+    first_instruction: String,
+    /// Whether the return address lies on top of the stack here.
+    pub(super) called: bool,
+}
+
+impl Site {
+    pub(super) fn into_function(self, id: FunctionId, returns: Returns) -> Function {
+        Function {
+            id,
+            name: self.name,
+            demangled: self.demangled,
+            offset: self.offset,
+            address: self.address,
+            size: self.size,
+            probe_offset: self.probe_offset,
+            first_instruction: self.first_instruction,
+            returns,
+        }
+    }
+}
+
+/// The site `offset` bytes into a function.
+pub(super) fn in_function(code: &Code, module: &str, found: &Found, offset: u64) -> Result<Site, ResolveError> {
+    if offset > 0 {
+        check_offset(code, module, found, offset)?;
+    }
+    let address = found.address.wrapping_add(offset);
+    let (probe_offset, first_instruction) = instruction_at(code, module, &found.name, address)?;
+    let start = code.elf.code_offset(found.address);
+    Ok(Site {
+        name: found.name.clone(),
+        demangled: demangle(&found.name),
+        address: found.address,
+        offset: start.unwrap_or(probe_offset),
+        size: found.size,
+        probe_offset,
+        first_instruction,
+        called: offset == 0 && is_called(code, found),
+    })
+}
+
+/// The site at a virtual address: a function's start if one is known there.
+pub(super) fn at_address(code: &Code, module: &str, spec: &ModuleSpec, address: u64) -> Result<Site, ResolveError> {
+    let name = format!("{}+{address:#x}", label(spec));
+    // First of all, so that an address without code is not said to lie in a function.
+    let (probe_offset, first_instruction) = instruction_at(code, module, &name, address)?;
+    match code.at(address) {
+        Some(found) if found.address == address => return in_function(code, module, &found, 0),
+        Some(found) => check_offset(code, module, &found, address - found.address)?,
+        None => {}
+    }
+    let called = address != code.elf.entry() && code.elf.unwind_start(address) == UnwindStart::Function;
+    Ok(Site { name, demangled: None, address, offset: probe_offset, size: 0, probe_offset, first_instruction, called })
+}
+
+fn label(spec: &ModuleSpec) -> String {
+    match spec {
+        ModuleSpec::Path(path) => {
+            path.file_name().unwrap_or(Path::new("file").as_os_str()).to_string_lossy().into_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Whether a return probe at the function's start would find the return address on top of the stack, and may change
+/// it. A program's entry finds argc there, and what the compiler split off for rare cases (`.cold`) some variable.
+fn is_called(code: &Code, found: &Found) -> bool {
+    let keeps_address = KEEP_RETURN_ADDRESS.contains(&found.name.trim_start_matches('_'));
+    let entry = found.address == code.elf.entry();
+    !entry && !is_part(&found.name) && !keeps_address && code.elf.unwind_start(found.address) != UnwindStart::Part
+}
+
+/// Whether a symbol names what the compiler split off a function for rare cases.
+pub(super) fn is_part(name: &str) -> bool {
+    name.ends_with(".cold") || name.contains(".cold.")
+}
+
+fn instruction_at(code: &Code, module: &str, function: &str, address: u64) -> Result<(u64, String), ResolveError> {
+    let (function, module) = (function.to_owned(), module.to_owned());
+    let Some(offset) = code.elf.code_offset(address) else {
+        return Err(ResolveError::NotExecutable { function, module, address });
+    };
+    let bytes = code.elf.code(address, MAX_INSTRUCTION).unwrap_or_default();
+    match disasm::first_instruction(code.elf.machine(), address, bytes) {
+        Some(text) => Ok((offset, text)),
+        None => Err(ResolveError::NoInstruction { function, module, address }),
+    }
+}
+
+/// Kernel 6.18 turns a probe on `nopl 0x0(%rax,%rax,1)` into a call, which pushes onto the target's stack: fine at a
+/// function's entry, but elsewhere the function may keep data right there (linux-trace-kernel, May 2026).
+fn is_five_byte_nop(code: &Code, address: u64) -> bool {
+    code.elf.machine() == Machine::X86_64 && code.elf.code(address, 5) == Some(&[0x0f, 0x1f, 0x44, 0x00, 0x00])
+}
+
+/// The offset must be that of an instruction of the function.
+fn check_offset(code: &Code, module: &str, found: &Found, offset: u64) -> Result<(), ResolveError> {
+    let (function, module) = (found.name.clone(), module.to_owned());
+    if found.size > 0 && offset >= found.size {
+        return Err(ResolveError::OffsetBeyond { function, module, size: found.size });
+    }
+    let bytes = code.elf.code(found.address, offset.saturating_add(MAX_INSTRUCTION)).unwrap_or_default();
+    match disasm::boundary(code.elf.machine(), found.address, bytes, offset) {
+        Boundary::Start if offset > 0 && is_five_byte_nop(code, found.address.wrapping_add(offset)) => {
+            Err(ResolveError::InteriorNop { function, module, offset })
+        }
+        Boundary::Start => Ok(()),
+        Boundary::Inside { before, after } => {
+            Err(ResolveError::InsideInstruction { function, module, offset, before, after })
+        }
+        Boundary::Undecodable { at } => Err(ResolveError::Undecodable { function, module, at }),
+    }
+}

@@ -1,0 +1,281 @@
+//! The manifest of a recording, made afresh from plan, processes and ledger each time it is written.
+
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+
+use ada_format::{
+    layout::Arch,
+    manifest::{
+        Anchor, Clock, Function, Gap, Host, Lost, Manifest, Module, Probe, Process, Session, SessionStatus,
+        SkippedSymbol, Thread, Tool,
+    },
+    read::IndexReader,
+    session::thread_folder,
+    write::INDEX_FILE,
+};
+
+use crate::{
+    clock,
+    collect::{self, Ledger, ThreadEntry},
+    elf::Elf,
+    plan::{self, Plan},
+    process::{self, ProcessInfo},
+    target::Target,
+};
+
+/// How a traced process ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProcessEnd {
+    /// When, `CLOCK_BOOTTIME` in nanoseconds.
+    pub time_ns: u64,
+    /// Its exit status, where it is known and the process exited.
+    pub exit_code: Option<i32>,
+    /// The signal that killed it, where that is known.
+    pub signal: Option<i32>,
+}
+
+/// All that a manifest says and the ledger does not know.
+#[derive(Debug)]
+pub(super) struct Chronicle {
+    plan: Plan,
+    processes: Vec<ProcessInfo>,
+    ends: BTreeMap<u32, ProcessEnd>,
+    started: Anchor,
+    ended: Option<Anchor>,
+    session_id: String,
+    execs_noted: usize,
+}
+
+impl Chronicle {
+    /// Looks at the processes, while everything about them can still be read.
+    pub(super) fn begin(plan: &Plan, pids: &[u32], known: &[ProcessInfo]) -> Self {
+        let started = anchor();
+        Self {
+            plan: plan.clone(),
+            processes: pids.iter().map(|pid| process_info(*pid, known)).collect(),
+            ends: BTreeMap::new(),
+            started,
+            ended: None,
+            session_id: format!("{:x}-{:x}", started.realtime_ns, std::process::id()),
+            execs_noted: 0,
+        }
+    }
+
+    /// The probes are in place: the recording counts from now.
+    pub(super) fn attached(&mut self) {
+        self.started = anchor();
+    }
+
+    /// The probes are about to go.
+    pub(super) fn ends(&mut self) {
+        self.ended = Some(anchor());
+    }
+
+    pub(super) fn process_ended(&mut self, pid: u32, end: ProcessEnd) {
+        self.ends.insert(pid, end);
+    }
+
+    /// Looks again at processes that have executed another program since.
+    pub(super) fn note_execs(&mut self, ledger: &Ledger) {
+        for exec in ledger.execs.iter().skip(self.execs_noted) {
+            // A process id that is used again belongs to a stranger.
+            let ended = &self.ends;
+            let live = |process: &&mut ProcessInfo| process.pid == exec.pid && !ended.contains_key(&exec.pid);
+            let known = self.processes.iter_mut().find(live);
+            let now = ProcessInfo::read(exec.pid);
+            if let Some(known) = known.filter(|_| !now.executable.is_empty()) {
+                *known = now;
+            }
+        }
+        self.execs_noted = ledger.execs.len();
+    }
+
+    /// Looks where modules are loaded by now, in processes where that was not known. True if something was found.
+    pub(super) fn locate_modules(&mut self) -> bool {
+        let mut found = false;
+        for process in &self.processes {
+            let lacks = |module: &plan::Module| !module.bases.iter().any(|(pid, _)| *pid == process.pid);
+            if self.ends.contains_key(&process.pid) || !self.plan.modules.iter().any(lacks) {
+                continue;
+            }
+            let Ok(target) = Target::from_pid(process.pid) else { continue };
+            for module in self.plan.modules.iter_mut().filter(|module| lacks(module)) {
+                let bases = load_bases(module, &target);
+                found |= !bases.is_empty();
+                module.bases.extend(bases.into_iter().map(|base| (process.pid, base)));
+            }
+        }
+        found
+    }
+
+    pub(super) fn duration(&self) -> Duration {
+        let ended = self.ended.map_or_else(clock::boottime_ns, |ended| ended.boottime_ns);
+        Duration::from_nanos(ended.saturating_sub(self.started.boottime_ns))
+    }
+
+    /// The manifest as of now. `finished` is the folder of a recording that has ended, whose files can be read.
+    pub(super) fn manifest(&self, ledger: &Ledger, finished: Option<&Path>) -> Manifest {
+        let now = anchor();
+        let times = || ledger.threads.iter().filter(|thread| thread.event_count > 0);
+        Manifest {
+            tool: Tool { name: "ada-trace".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+            arch: Arch::host().name().to_owned(),
+            host: host(),
+            clock: Clock { anchors: vec![self.started, now], ..Clock::default() },
+            session: self.session(ledger, finished.map(|_| self.ended.unwrap_or(now))),
+            time_start_ns: times().map(|thread| thread.time_start_ns).min().unwrap_or(0),
+            time_end_ns: times().map(|thread| thread.time_end_ns).max().unwrap_or(0),
+            event_count: ledger.events(),
+            process: self.processes.iter().map(|process| self.process(process)).collect(),
+            probes: self.probes(),
+            modules: self.modules(),
+            functions: self.functions(),
+            threads: ledger.threads.iter().enumerate().map(|(id, entry)| thread(id, entry)).collect(),
+            lost: lost(ledger, finished),
+            ..Manifest::default()
+        }
+    }
+
+    fn session(&self, ledger: &Ledger, ended: Option<Anchor>) -> Session {
+        Session {
+            id: self.session_id.clone(),
+            started_at: rfc3339(self.started.realtime_ns),
+            ended_at: ended.map(|ended| rfc3339(ended.realtime_ns)),
+            status: if ended.is_some() { SessionStatus::Complete } else { SessionStatus::Recording },
+            complete: ended.is_some() && ledger.lost() == 0 && ledger.failure.is_none(),
+        }
+    }
+
+    fn process(&self, process: &ProcessInfo) -> Process {
+        let end = self.ends.get(&process.pid);
+        Process {
+            pid: process.pid,
+            ppid: process.ppid,
+            executable: process.executable.clone(),
+            args: process.args.clone(),
+            start_ns: process.start_ns,
+            end_ns: end.map(|end| end.time_ns),
+            exit_code: end.and_then(|end| end.exit_code),
+            signal: end.and_then(|end| end.signal),
+        }
+    }
+
+    fn probes(&self) -> Vec<Probe> {
+        let skipped =
+            |skipped: &plan::Skipped| SkippedSymbol { symbol: skipped.symbol.clone(), why: skipped.why.clone() };
+        let probe = |report: &plan::ProbeReport| Probe {
+            spec: report.spec.clone(),
+            functions: report.functions.len() as u64,
+            skipped: report.skipped.iter().map(skipped).collect(),
+        };
+        self.plan.probes.iter().map(probe).collect()
+    }
+
+    fn modules(&self) -> Vec<Module> {
+        let module = |module: &plan::Module| Module {
+            module_id: module.id.0,
+            path: module.path.to_string_lossy().into_owned(),
+            build_id: module.build_id.clone(),
+            bases: module.bases.iter().copied().collect(),
+        };
+        self.plan.modules.iter().map(module).collect()
+    }
+
+    fn functions(&self) -> Vec<Function> {
+        let function = |function: &plan::Function| Function {
+            function_id: function.id.0,
+            name: function.name.clone(),
+            demangled: function.demangled.clone(),
+            offset: function.offset,
+            size: function.size,
+            probe_offset: function.probe_offset,
+            ..Function::default()
+        };
+        self.plan.functions.iter().map(function).collect()
+    }
+}
+
+/// What is known beforehand, with what /proc adds.
+fn process_info(pid: u32, known: &[ProcessInfo]) -> ProcessInfo {
+    let read = ProcessInfo::read(pid);
+    let known = known.iter().find(|known| known.pid == pid);
+    known.map_or(read.clone(), |known| ProcessInfo { start_ns: read.start_ns, ppid: read.ppid, ..known.clone() })
+}
+
+fn load_bases(module: &plan::Module, target: &Target) -> Vec<u64> {
+    let page_size = rustix::param::page_size() as u64;
+    let Ok(elf) = Elf::open(&module.open_path) else { return Vec::new() };
+    let file = target.files().iter().find(|file| file.id == elf.id());
+    file.map_or(Vec::new(), |file| elf.load_bases(&file.mappings, page_size))
+}
+
+fn thread(id: usize, entry: &ThreadEntry) -> Thread {
+    let alive = || process::thread_name(entry.pid, entry.tid);
+    Thread {
+        id: u32::try_from(id).unwrap_or(u32::MAX),
+        pid: entry.pid,
+        tid: entry.tid,
+        name: entry.name.clone().or_else(alive).unwrap_or_default(),
+        has_detail: entry.detail_count > 0,
+        event_count: entry.event_count,
+        detail_count: entry.detail_count,
+        time_start_ns: entry.time_start_ns,
+        time_end_ns: entry.time_end_ns,
+        lost: entry.lost,
+        continues: entry.continues,
+        missed_returns: entry.missed_returns,
+    }
+}
+
+fn lost(ledger: &Ledger, finished: Option<&Path>) -> Lost {
+    let reason = |(reason, count): (&&str, &u64)| ((*reason).to_owned(), *count);
+    Lost {
+        total: ledger.lost(),
+        by_reason: ledger.lost_by_reason.iter().map(reason).collect(),
+        gaps: located(&ledger.gaps, finished),
+    }
+}
+
+/// Where in the threads' finished index files gaps begin.
+fn located(gaps: &[collect::Gap], finished: Option<&Path>) -> Vec<Gap> {
+    let mut indexes: BTreeMap<u32, Option<IndexReader>> = BTreeMap::new();
+    let mut after = |gap: &collect::Gap| {
+        let open = || IndexReader::open(&thread_folder(finished?, gap.thread).join(INDEX_FILE)).ok();
+        let index = indexes.entry(gap.thread).or_insert_with(open).as_ref()?;
+        let before = index.events().partition_point(|event| event.timestamp_ns.get() < gap.first_ns);
+        before.checked_sub(1).map(|position| position as u64)
+    };
+    let entry = |gap: &collect::Gap| Gap {
+        thread: gap.thread,
+        after_index_seq: after(gap),
+        count: gap.count,
+        time_start_ns: gap.first_ns,
+        time_end_ns: gap.last_ns,
+    };
+    gaps.iter().map(entry).collect()
+}
+
+fn anchor() -> Anchor {
+    Anchor { boottime_ns: clock::boottime_ns(), realtime_ns: clock::realtime_ns() }
+}
+
+fn host() -> Host {
+    let uname = rustix::system::uname();
+    Host {
+        kernel: uname.release().to_string_lossy().into_owned(),
+        hostname: uname.nodename().to_string_lossy().into_owned(),
+        cpus: processors(),
+    }
+}
+
+fn processors() -> u32 {
+    let parallelism = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // What is online, not what this process may use.
+    let online = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let lines = online.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count();
+    u32::try_from(lines.max(parallelism)).unwrap_or(u32::MAX)
+}
+
+fn rfc3339(realtime_ns: u64) -> String {
+    let time = jiff::Timestamp::from_nanosecond(i128::from(realtime_ns)).unwrap_or_default();
+    format!("{time:.3}")
+}

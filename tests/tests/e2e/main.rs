@@ -1,0 +1,22 @@
+//! End-to-end tests of `ada-trace`: real targets, a real kernel, sessions read back.
+//!
+//! Invariant: a test makes its own folder and its own processes, and asserts exact numbers, never times (but for the
+//! one promise that is about time, in `kills`).
+
+mod asking;
+mod containers;
+mod disk;
+mod ends;
+mod exact;
+mod kills;
+mod loss;
+mod midway;
+mod namespaces;
+mod privileges;
+mod programs;
+mod reading;
+mod refusals;
+mod several;
+mod trees;
+mod trees_special;
+mod user;
