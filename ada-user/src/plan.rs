@@ -5,12 +5,14 @@
 
 use std::path::PathBuf;
 
+use crate::backend::Refusal;
+
 /// Index into [`Plan::modules`]; also the upper half of a function id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModuleId(pub u32);
 
 /// `(module_id << 32) | symbol_index`, unique within a session; what the kernel hands back as the attach cookie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FunctionId(pub u64);
 
 impl FunctionId {
@@ -44,12 +46,16 @@ pub struct Module {
 }
 
 /// A function that will be probed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Function {
     /// Its id; `id.module()` indexes [`Plan::modules`].
     pub id: FunctionId,
-    /// The name as in the symbol table, without version; `exe+0x1139`-like for a bare offset.
+    /// The name as in the symbol table, with a version only if it is an old one; `exe+0x1139`-like for a bare offset.
     pub name: String,
+    /// `@@VERSION` or `@VERSION`, where the symbol has one.
+    pub version: Option<String>,
+    /// Other names of the same code.
+    pub aliases: Vec<String>,
     /// The demangled name, where it differs.
     pub demangled: Option<String>,
     /// File offset of the function's first instruction, in bytes.
@@ -67,12 +73,13 @@ pub struct Function {
 }
 
 /// How the returns of a function are recorded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Returns {
     /// They are not; why, as a clause.
     NotRecorded(&'static str),
     /// By a return probe, which replaces the return address: cheap, but an exception or a stack switch that
     /// crosses the frame ends the target.
+    #[default]
     Probe,
     /// By a probe on each instruction that leaves the function, at these file offsets: changes nothing on the stack.
     Exits(Vec<u64>),
@@ -96,7 +103,7 @@ pub struct Skipped {
 }
 
 /// What became of one spec.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProbeReport {
     /// The spec as it was typed.
     pub spec: String,
@@ -104,6 +111,26 @@ pub struct ProbeReport {
     pub functions: Vec<FunctionId>,
     /// Those it matched in vain.
     pub skipped: Vec<Skipped>,
+    /// How many it matched that are excluded.
+    pub excluded: usize,
+}
+
+impl Plan {
+    /// Takes note that the kernel would not have a probe: without its entry a function is skipped by all specs.
+    pub fn refuse(&mut self, refusal: &Refusal) {
+        let Ok(index) = self.functions.binary_search_by_key(&refusal.function, |function| function.id) else { return };
+        let Some(function) = self.functions.get_mut(index) else { return };
+        if refusal.calls_recorded {
+            function.returns = Returns::NotRecorded("the kernel refuses a probe on its exit");
+            return;
+        }
+        let skipped = Skipped { symbol: function.name.clone(), why: refusal.why.clone() };
+        self.functions.remove(index);
+        for probe in self.probes.iter_mut().filter(|probe| probe.functions.contains(&refusal.function)) {
+            probe.functions.retain(|id| *id != refusal.function);
+            probe.skipped.push(skipped.clone());
+        }
+    }
 }
 
 /// Everything that will be probed. `modules[i].id == ModuleId(i)`; functions are sorted by id, one per site.

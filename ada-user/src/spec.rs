@@ -1,10 +1,12 @@
-//! Probe specs as people type them: `libc:malloc`, `/opt/lib/libx.so:run+0x10`, `exe:ns::Class::method(int)`.
+//! Probe specs as people type them: `libc:malloc`, `/opt/lib/libx.so:run+0x10`, `exe:ns::Class::*`, `*:/^SSL_/`.
 //!
 //! Invariant: parsing is pure; it looks at no file and no process, so the same text always gives the same spec.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+
+use crate::pattern::{Pattern, PatternError};
 
 /// One `MODULE:FUNCTION[+OFFSET]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,15 +28,25 @@ pub enum ModuleSpec {
     Path(PathBuf),
     /// The program itself: `exe`.
     Executable,
+    /// All files of the target that match: by path if the pattern has a `/`, else by stem or file name, the program as
+    /// `exe` too.
+    Pattern(Pattern),
 }
 
 /// The part after the first `:`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FunctionSpec {
-    /// Symbol name, mangled or demangled, with an optional `@VERSION` or `@@VERSION`; `None`: a bare offset.
-    pub name: Option<String>,
-    /// Bytes from the function's first instruction; without a name, a virtual address in the file.
-    pub offset: u64,
+pub enum FunctionSpec {
+    /// One function.
+    Named {
+        /// Symbol name, mangled or demangled, with an optional `@VERSION` or `@@VERSION`.
+        name: String,
+        /// Bytes from the function's first instruction.
+        offset: u64,
+    },
+    /// A virtual address in the file.
+    Address(u64),
+    /// All functions that match, mangled or demangled.
+    Pattern(Pattern),
 }
 
 /// Why a spec is refused.
@@ -66,11 +78,13 @@ pub enum SpecError {
         /// What stands after the `+`.
         offset: String,
     },
-    /// `*`, `?` or `/re/`.
-    #[error("'{text}' is a pattern, and patterns are not supported yet: name each function in a spec of its own")]
+    /// A glob or regular expression that is none.
+    #[error("'{text}': {source}")]
     Pattern {
         /// The spec.
         text: String,
+        /// What is wrong with it.
+        source: PatternError,
     },
     /// `uretprobe:` or `ur:`.
     #[error("'{text}' asks for a return probe alone: write {rest}, which records calls and returns")]
@@ -92,11 +106,45 @@ impl FromStr for ProbeSpec {
         if function.is_empty() {
             return Err(SpecError::NoFunction { text: text.to_owned(), module });
         }
-        if module.contains(['*', '?']) || is_pattern(function) {
-            return Err(SpecError::Pattern { text: text.to_owned() });
+        let wrong = |source| SpecError::Pattern { text: text.to_owned(), source };
+        let module = ModuleSpec::from_text(module).map_err(wrong)?;
+        let function = match pattern(function) {
+            Some(pattern) => FunctionSpec::Pattern(pattern.map_err(wrong)?),
+            None => parse_function(function, text)?,
+        };
+        Ok(Self { text: text.to_owned(), module, function })
+    }
+}
+
+impl ProbeSpec {
+    /// As [`str::parse`], but a text without a module means all modules: `PyMem_*`, `/^_Py/`, `ns::f`. For exclusions.
+    ///
+    /// # Errors
+    /// [`SpecError`].
+    pub fn parse_anywhere(text: &str) -> Result<Self, SpecError> {
+        match text.parse() {
+            Err(SpecError::NoModule { .. }) if !text.trim().is_empty() => {
+                let spec: Self = format!("*:{}", text.trim()).parse()?;
+                Ok(Self { text: text.to_owned(), ..spec })
+            }
+            parsed => parsed,
         }
-        let function = parse_function(function, text)?;
-        Ok(Self { text: text.to_owned(), module: ModuleSpec::from_text(module), function })
+    }
+
+    /// Every function of every file of the target.
+    #[must_use]
+    pub fn everything() -> Self {
+        let all = Pattern::everything();
+        let function = FunctionSpec::Pattern(all.clone());
+        Self { text: "*:*".to_owned(), module: ModuleSpec::Pattern(all), function }
+    }
+}
+
+impl ProbeSpec {
+    /// Whether it looks into many files or for many functions, so that what one of them lacks is no mistake.
+    #[must_use]
+    pub fn is_wide(&self) -> bool {
+        matches!(self.module, ModuleSpec::Pattern(_)) || matches!(self.function, FunctionSpec::Pattern(_))
     }
 }
 
@@ -107,14 +155,16 @@ impl fmt::Display for ProbeSpec {
 }
 
 impl ModuleSpec {
-    fn from_text(text: String) -> Self {
-        if text.contains('/') {
+    fn from_text(text: String) -> Result<Self, PatternError> {
+        Ok(if text.contains(['*', '?']) {
+            Self::Pattern(Pattern::glob(&text)?)
+        } else if text.contains('/') {
             Self::Path(PathBuf::from(text))
         } else if text == "exe" {
             Self::Executable
         } else {
             Self::Library(text)
-        }
+        })
     }
 }
 
@@ -124,16 +174,18 @@ impl fmt::Display for ModuleSpec {
             Self::Library(name) => f.write_str(name),
             Self::Path(path) => path.display().fmt(f),
             Self::Executable => f.write_str("exe"),
+            Self::Pattern(pattern) => pattern.fmt(f),
         }
     }
 }
 
 impl fmt::Display for FunctionSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.name, self.offset) {
-            (Some(name), 0) => f.write_str(name),
-            (Some(name), offset) => write!(f, "{name}+{offset:#x}"),
-            (None, offset) => write!(f, "+{offset:#x}"),
+        match self {
+            Self::Named { name, offset: 0 } => f.write_str(name),
+            Self::Named { name, offset } => write!(f, "{name}+{offset:#x}"),
+            Self::Address(address) => write!(f, "+{address:#x}"),
+            Self::Pattern(pattern) => pattern.fmt(f),
         }
     }
 }
@@ -180,16 +232,16 @@ fn unquote(function: &str) -> &str {
 /// `name`, `name+4`, `+0x1139`, `0x1139`.
 fn parse_function(function: &str, text: &str) -> Result<FunctionSpec, SpecError> {
     if let Some(address) = function.strip_prefix('+') {
-        return Ok(FunctionSpec { name: None, offset: parse_offset(address, text)? });
+        return Ok(FunctionSpec::Address(parse_offset(address, text)?));
     }
     if function.starts_with("0x") {
-        return Ok(FunctionSpec { name: None, offset: parse_offset(function, text)? });
+        return Ok(FunctionSpec::Address(parse_offset(function, text)?));
     }
     match function.rsplit_once('+') {
         Some((name, offset)) if looks_numeric(offset) => {
-            Ok(FunctionSpec { name: Some(name.trim_end().to_owned()), offset: parse_offset(offset, text)? })
+            Ok(FunctionSpec::Named { name: name.trim_end().to_owned(), offset: parse_offset(offset, text)? })
         }
-        _ => Ok(FunctionSpec { name: Some(function.to_owned()), offset: 0 }),
+        _ => Ok(FunctionSpec::Named { name: function.to_owned(), offset: 0 }),
     }
 }
 
@@ -209,12 +261,20 @@ fn parse_offset(offset: &str, text: &str) -> Result<u64, SpecError> {
     number.ok_or_else(|| SpecError::BadOffset { text: text.to_owned(), offset: offset.to_owned() })
 }
 
-/// `/re/`, or a `*` or `?` that is no part of a C++ or Rust type: not within brackets, not of an operator, and not
-/// the pointer of a return type (`char* f<int>()`).
-fn is_pattern(function: &str) -> bool {
-    if function.starts_with('/') {
-        return true;
+/// The pattern that a function part is, if it is one: `/re/`, or a glob.
+fn pattern(function: &str) -> Option<Result<Pattern, PatternError>> {
+    if let Some(expression) = function.strip_prefix('/') {
+        return Some(match expression.strip_suffix('/') {
+            Some(expression) => Pattern::regex(expression),
+            None => Err(PatternError::OpenRegex),
+        });
     }
+    is_glob(function).then(|| Pattern::glob(function))
+}
+
+/// A `*` or `?` that is no part of a C++ or Rust type: not within brackets, not of an operator, and not the pointer of a
+/// return type (`char* f<int>()`).
+fn is_glob(function: &str) -> bool {
     let mut depth = 0_i32;
     for (at, c) in function.char_indices() {
         match c {
@@ -240,7 +300,11 @@ mod tests {
     fn parse(text: &str) -> (ModuleSpec, Option<String>, u64) {
         let spec: ProbeSpec = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(spec.text, text);
-        (spec.module, spec.function.name, spec.function.offset)
+        match spec.function {
+            FunctionSpec::Named { name, offset } => (spec.module, Some(name), offset),
+            FunctionSpec::Address(address) => (spec.module, None, address),
+            FunctionSpec::Pattern(pattern) => panic!("{text} is the pattern {pattern}"),
+        }
     }
 
     fn library(name: &str) -> ModuleSpec {
@@ -304,12 +368,7 @@ mod tests {
             (":malloc", SpecError::NoModule { text: text(":malloc") }),
             ("ns::f", SpecError::NoModule { text: text("ns::f") }),
             ("libc:", SpecError::NoFunction { text: text("libc:"), module: text("libc") }),
-            ("libc:mal*", SpecError::Pattern { text: text("libc:mal*") }),
-            ("libc:m?lloc", SpecError::Pattern { text: text("libc:m?lloc") }),
-            ("libc:*", SpecError::Pattern { text: text("libc:*") }),
-            ("libc:/^mal/", SpecError::Pattern { text: text("libc:/^mal/") }),
-            ("*:malloc", SpecError::Pattern { text: text("*:malloc") }),
-            ("exe:ns::*", SpecError::Pattern { text: text("exe:ns::*") }),
+            ("libc:/mal", SpecError::Pattern { text: text("libc:/mal"), source: PatternError::OpenRegex }),
             ("exe:+", SpecError::BadOffset { text: text("exe:+"), offset: text("") }),
             ("exe:+zz", SpecError::BadOffset { text: text("exe:+zz"), offset: text("zz") }),
             ("exe:f+0x", SpecError::BadOffset { text: text("exe:f+0x"), offset: text("0x") }),
@@ -325,10 +384,37 @@ mod tests {
         }
     }
 
+    #[test]
+    fn patterns() {
+        let parse = |text: &str| text.parse::<ProbeSpec>().map(|spec| (spec.module, spec.function));
+        let glob = |text: &str| Pattern::glob(text).unwrap();
+        let functions = [
+            ("libc:mal*", glob("mal*")),
+            ("libc:m?lloc", glob("m?lloc")),
+            ("libc:*", glob("*")),
+            ("libc:ns::*", glob("ns::*")),
+            ("libc:/^mal/", Pattern::regex("^mal").unwrap()),
+            ("libc:/a:b/", Pattern::regex("a:b").unwrap()),
+        ];
+        for (text, pattern) in functions {
+            assert_eq!(parse(text), Ok((library("libc"), FunctionSpec::Pattern(pattern))), "{text}");
+        }
+        let named = FunctionSpec::Named { name: "malloc".to_owned(), offset: 0 };
+        assert_eq!(parse("*:malloc"), Ok((ModuleSpec::Pattern(glob("*")), named.clone())));
+        assert_eq!(parse("libstd*:malloc"), Ok((ModuleSpec::Pattern(glob("libstd*")), named.clone())));
+        assert!(matches!(parse("libc:*a["), Err(SpecError::Pattern { .. })));
+        assert!(matches!(parse("libc:/(/"), Err(SpecError::Pattern { .. })));
+        let anywhere = |text| ProbeSpec::parse_anywhere(text).map(|spec| (spec.text, spec.module, spec.function));
+        assert_eq!(anywhere("malloc"), Ok(("malloc".to_owned(), ModuleSpec::Pattern(glob("*")), named.clone())));
+        assert_eq!(anywhere("libc:malloc"), Ok(("libc:malloc".to_owned(), library("libc"), named)));
+        assert!(anywhere("").is_err());
+    }
+
     proptest::proptest! {
         #[test]
         fn never_panics(text in "\\PC*") {
             let _ = text.parse::<ProbeSpec>();
+            let _ = ProbeSpec::parse_anywhere(&text);
         }
     }
 }

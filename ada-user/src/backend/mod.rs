@@ -8,7 +8,7 @@ use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use ada_format::wire::{Record, Registers};
 
-use crate::plan::Plan;
+use crate::plan::{FunctionId, Plan};
 
 /// Where events come from.
 pub trait Backend {
@@ -35,6 +35,11 @@ pub trait Running: Send {
         None
     }
 
+    /// The probes that could not be attached although the others were.
+    fn refusals(&self) -> &[Refusal] {
+        &[]
+    }
+
     /// Waits until there is plenty to drain, or for `timeout`, or until a [`Waker`] calls.
     fn wait(&mut self, timeout: Duration);
 
@@ -53,6 +58,17 @@ pub trait Running: Send {
 
     /// Something that ends a [`Running::wait`] from another thread.
     fn waker(&self) -> Waker;
+}
+
+/// A probe that the kernel would not take, while it took others of the same file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The function it was for.
+    pub function: FunctionId,
+    /// Whether the function's calls are recorded even so: only the probe for its return was refused.
+    pub calls_recorded: bool,
+    /// Why, as a clause.
+    pub why: String,
 }
 
 /// Reads a running count of losses, without a system call.

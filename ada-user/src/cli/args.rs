@@ -21,8 +21,10 @@ Examples:
   sudo ada-trace -e exe:main -e libc:read -- ./app   a command from its first instruction to its end
   ada-trace dump ada_traces/session_*/pid_*          what was recorded, in time order
 
-SPEC is LIB:FUNCTION (libc:malloc), PATH:FUNCTION (/opt/app/lib.so:parse) or exe:FUNCTION, each with an optional
-+OFFSET in bytes. `ada-trace list SPEC -p PID` shows what it would probe, `ada-trace doctor` what this machine can do.
+SPEC is LIB:FUNCTION (libc:malloc), PATH:FUNCTION (/opt/app/lib.so:parse) or exe:FUNCTION, each with an optional +OFFSET in bytes.
+FUNCTION may be a glob (libssl:SSL_*) or a regular expression (libc:/^mem(cpy|set)$/), over mangled and readable names; LIB may be
+a glob too (*:malloc is every malloc, exe:* every function of the program). --all is *:* without what is hardly ever wanted.
+`ada-trace list SPEC -p PID` shows what would be probed, `ada-trace doctor` what this machine can do.
 
 Exit status: that of the launched command (128+N if signal N killed it), otherwise 0; 1 with --strict if events were
 lost; 2 if something was wrong with the request.";
@@ -38,7 +40,7 @@ pub(crate) enum Command {
     Dump(DumpArgs),
     /// Finalise a session whose recorder was killed, in place, and tell what was kept
     Recover(RecoverArgs),
-    /// Show what specs would probe: module, name, address, file offset, first instruction
+    /// Show what specs would probe: module, names, address, file offset, size, site, instruction, price, returns
     List(ListArgs),
     /// Check what this machine and a target allow, with the mend for what they do not
     Doctor(DoctorArgs),
@@ -51,12 +53,33 @@ pub(crate) enum Command {
     BenchEmpty(RecordArgs),
 }
 
+/// Which functions.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ChoiceArgs {
+    /// Every function of the program and of every loaded library, but for a list of exclusions (`ada-trace list
+    /// --default-excludes` prints it)
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Leave out what SPEC means, in all modules if it names none (malloc, 'PyMem_*', libc:*); repeatable
+    #[arg(short = 'x', long, value_name = "SPEC")]
+    pub(crate) exclude: Vec<String>,
+    /// With --all: leave nothing out that --exclude does not name
+    #[arg(long)]
+    pub(crate) no_default_excludes: bool,
+    /// How to record returns: by return probes, which are cheap, or by probes on the instructions that leave a function,
+    /// which exceptions, panics and stack switches do not disturb
+    #[arg(long, value_enum, default_value_t = ReturnsHow::Auto, value_name = "HOW")]
+    pub(crate) returns: ReturnsHow,
+}
+
 /// What to record and how.
 #[derive(Debug, Args)]
 pub(crate) struct RecordArgs {
-    /// Function to record, as LIB:FUNCTION, PATH:FUNCTION or exe:FUNCTION, with an optional +OFFSET; repeatable
+    /// Functions to record, as LIB:FUNCTION, PATH:FUNCTION or exe:FUNCTION; repeatable
     #[arg(short = 'e', long = "uprobe", value_name = "SPEC")]
     pub(crate) uprobe: Vec<String>,
+    #[command(flatten)]
+    pub(crate) choice: ChoiceArgs,
     /// Process to attach to, with all of its threads; repeatable
     #[arg(short, long, value_name = "PID", conflicts_with = "command")]
     pub(crate) pid: Vec<u32>,
@@ -67,16 +90,12 @@ pub(crate) struct RecordArgs {
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
     /// Record calls only, not returns: cheaper, and safe for functions that exceptions leave
-    #[arg(long)]
+    #[arg(long, conflicts_with = "returns")]
     pub(crate) entry_only: bool,
-    /// How to record returns: by return probes, which are cheap, or by probes on the instructions that leave a function,
-    /// which exceptions, panics and stack switches do not disturb
-    #[arg(long, value_enum, default_value_t = ReturnsHow::Auto, value_name = "HOW", conflicts_with = "entry_only")]
-    pub(crate) returns: ReturnsHow,
     /// Record the argument and return-value registers of every event as well
     #[arg(long)]
     pub(crate) detail: bool,
-    /// Size of each processor's ring buffer, such as 4M: a power of two, at least 4K [default: by the machine, 1M to 16M]
+    /// Size of each processor's ring buffer, such as 4M: a power of two, at least 4K [default: by the machine, 1M to 32M]
     #[arg(long, value_name = "SIZE", value_parser = ring_size)]
     pub(crate) buffer_size: Option<u32>,
     /// How to attach: one link for many functions (kernel 6.6), or a perf event for each
@@ -101,9 +120,10 @@ pub(crate) enum Attach {
     Perf,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub(crate) enum ReturnsHow {
-    /// Return probes, but probes on the exits of code that can throw (C++, Rust)
+    /// Return probes, but probes on the exits of code that can throw or that moves its stacks (C++, Rust, Go)
+    #[default]
     Auto,
     /// Return probes everywhere
     Uretprobe,
@@ -153,8 +173,13 @@ pub(crate) struct RecoverArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// What to look up; a path after the last one is the program to look into
-    #[arg(required = true, value_name = "SPEC")]
+    #[arg(value_name = "SPEC")]
     pub(crate) spec: Vec<String>,
+    #[command(flatten)]
+    pub(crate) choice: ChoiceArgs,
+    /// Print what --all leaves out, and why
+    #[arg(long, exclusive = true)]
+    pub(crate) default_excludes: bool,
     /// In this process
     #[arg(short, long, value_name = "PID")]
     pub(crate) pid: Option<u32>,

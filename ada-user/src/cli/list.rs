@@ -7,27 +7,40 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ada_user::plan::{Function, Plan, Returns};
-use ada_user::resolve::{self, ResolveOptions, ReturnsPolicy};
-use ada_user::spec::ProbeSpec;
+use ada_user::resolve::{self, DEFAULT_EXCLUDES};
 use ada_user::target::Target;
 use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::args::{Format, ListArgs};
+use super::choice;
 use super::names::printable;
 use super::table::Table;
 
 /// Prints what `args` ask for.
 pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
+    if args.default_excludes {
+        io::stdout().write_all(default_excludes().as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let Request { specs, target } = Request::new(args)?;
-    let specs: Vec<ProbeSpec> = specs.iter().map(|spec| spec.parse()).collect::<Result<_, _>>()?;
-    let plan = resolve::resolve(&specs, &[target.open()?], &ResolveOptions { returns: ReturnsPolicy::Auto })?;
+    let specs = choice::specs(specs, &args.choice)?;
+    let plan = resolve::resolve(&specs, &[target.open()?], &choice::options(&args.choice)?)?;
     let text = match args.format {
         Format::Text => text(&plan),
         Format::Jsonl => jsonl(&plan),
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `--all` leaves out.
+fn default_excludes() -> String {
+    let mut table = Table::new(&[("EXCLUDED BY --all", false), ("WHY", false)]);
+    for (spec, why) in DEFAULT_EXCLUDES {
+        table.row([spec.to_owned(), why.to_owned()]);
+    }
+    table.to_string()
 }
 
 /// What is looked up, and where.
@@ -60,8 +73,8 @@ impl<'a> Request<'a> {
             (_, _, Some(path)) => bail!("{} is a second target: give one program or one process", path.display()),
             (Some(_), Some(_), None) => bail!("-p and --path are two targets: give one of them"),
         };
-        if specs.is_empty() {
-            bail!("there is no SPEC to look up: write one before the path, such as exe:main");
+        if specs.is_empty() && !args.choice.all {
+            bail!("there is no SPEC to look up: write one, such as exe:main or 'libc:mem*', or use --all");
         }
         Ok(Self { specs, target })
     }
@@ -186,11 +199,19 @@ fn jsonl(plan: &Plan) -> String {
 mod tests {
     use ada_user::plan::{FunctionId, Module, ModuleId, ProbeReport, Skipped};
 
+    use super::super::args::ChoiceArgs;
     use super::*;
 
     fn args(spec: &[&str], pid: Option<u32>, path: Option<&str>) -> ListArgs {
         let spec = spec.iter().copied().map(String::from).collect();
-        ListArgs { spec, pid, path: path.map(PathBuf::from), format: Format::Text }
+        ListArgs {
+            spec,
+            choice: ChoiceArgs::default(),
+            default_excludes: false,
+            pid,
+            path: path.map(PathBuf::from),
+            format: Format::Text,
+        }
     }
 
     #[test]
@@ -224,6 +245,7 @@ mod tests {
             probe_offset: 0x1004,
             first_instruction: "push %rbp".into(),
             returns: Returns::NotRecorded("no need"),
+            ..Function::default()
         };
         let whole = Function {
             id: FunctionId::new(ModuleId(0), 1),
@@ -243,7 +265,7 @@ mod tests {
         Plan {
             modules: vec![module],
             functions: vec![function, whole],
-            probes: vec![ProbeReport { spec: "exe:f".into(), functions: vec![id], skipped }],
+            probes: vec![ProbeReport { spec: "exe:f".into(), functions: vec![id], skipped, excluded: 0 }],
         }
     }
 

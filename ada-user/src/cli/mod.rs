@@ -2,6 +2,7 @@
 //! stderr.
 
 mod args;
+mod choice;
 mod doctor;
 mod dump;
 mod info;

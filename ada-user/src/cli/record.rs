@@ -17,7 +17,8 @@ use ada_user::{
 use anyhow::{Result, bail};
 
 use super::{
-    args::{Attach, RecordArgs, ReturnsHow},
+    args::{Attach, RecordArgs},
+    choice,
     status::StatusLine,
     summary, tell,
     watch::{Reason, Watch},
@@ -45,6 +46,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
     let mut status = StatusLine::new(args.quiet);
     let reason = watch.run(&mut session, &mut status)?;
     status.clear();
+    let plan = session.plan().clone();
     let summary = session.stop()?;
     let told = if args.quiet { summary::losses(&summary.ledger) } else { summary::text(&summary, &plan) };
     tell(&told);
@@ -72,8 +74,9 @@ struct Request {
 
 /// Checks what needs no privileges first, so that a slip of the pen is told as such.
 fn prepare(args: &RecordArgs) -> Result<Request> {
-    if args.uprobe.is_empty() {
-        bail!("nothing to record: name a function with -e, such as -e libc:malloc");
+    let specs = choice::specs(&args.uprobe, &args.choice)?;
+    if specs.is_empty() {
+        bail!("nothing to record: name functions with -e, such as -e libc:malloc or -e 'exe:*', or use --all");
     }
     if args.pid.is_empty() && args.command.is_empty() {
         bail!("no target: give a process with -p PID or a command after --");
@@ -81,22 +84,23 @@ fn prepare(args: &RecordArgs) -> Result<Request> {
     if args.pid.contains(&0) {
         bail!("there is no process 0; `ps` lists those that run");
     }
-    let specs: Vec<ProbeSpec> = args.uprobe.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let mut options = choice::options(&args.choice)?;
+    if args.entry_only {
+        options.returns = ReturnsPolicy::Off;
+    }
     let missing = privileges::missing();
     if !missing.is_empty() {
         bail!("recording needs {}, which this process lacks; run it with sudo", missing.join(" and "));
     }
-    let options = ResolveOptions { returns: returns(args) };
-    if args.command.is_empty() { attached(args, &specs, &options) } else { launched(args, &specs, &options) }
+    if args.command.is_empty() { attached(args, &specs, options) } else { launched(args, &specs, &options) }
 }
 
 /// Processes that run.
-fn attached(args: &RecordArgs, specs: &[ProbeSpec], options: &ResolveOptions) -> Result<Request> {
+fn attached(args: &RecordArgs, specs: &[ProbeSpec], mut options: ResolveOptions) -> Result<Request> {
     let mut pids = args.pid.clone();
     pids.sort_unstable();
     pids.dedup();
     let targets: Vec<Target> = pids.iter().map(|pid| Target::from_pid(*pid)).collect::<Result<_, _>>()?;
-    let mut options = *options;
     if options.returns == ReturnsPolicy::Auto && pids.iter().any(|pid| doctor::return_probes_kill(*pid)) {
         tell(
             "ada-trace: a seccomp filter could kill the target for a return probe on this kernel; recording at the exits\n",
@@ -118,15 +122,6 @@ fn launched(args: &RecordArgs, specs: &[ProbeSpec], options: &ResolveOptions) ->
     let executable = command.program.canonicalize().unwrap_or(command.program).to_string_lossy().into_owned();
     let process = ProcessInfo { pid: gated.pid(), executable, args, ..ProcessInfo::default() };
     Ok(Request { plan, pids: vec![gated.pid()], gated: Some(gated), invoker, processes: vec![process] })
-}
-
-fn returns(args: &RecordArgs) -> ReturnsPolicy {
-    match args.returns {
-        _ if args.entry_only => ReturnsPolicy::Off,
-        ReturnsHow::Auto => ReturnsPolicy::Auto,
-        ReturnsHow::Uretprobe => ReturnsPolicy::Probe,
-        ReturnsHow::Ret => ReturnsPolicy::Exits,
-    }
 }
 
 fn backend(args: &RecordArgs) -> EbpfBackend {

@@ -48,17 +48,8 @@ fn plan() -> Plan {
     let id = ModuleId(0);
     let path = std::path::PathBuf::from("program");
     let module = Module { id, path: path.clone(), open_path: path, build_id: None, bases: Vec::new() };
-    let function = Function {
-        id: FunctionId::new(id, 0),
-        name: "f".to_owned(),
-        demangled: None,
-        offset: 0,
-        address: 0,
-        size: 1,
-        probe_offset: 0,
-        first_instruction: "push %rbp".to_owned(),
-        returns: Returns::Probe,
-    };
+    let function =
+        Function { id: FunctionId::new(id, 0), name: "f".to_owned(), returns: Returns::Probe, ..Function::default() };
     Plan { modules: vec![module], functions: vec![function], probes: Vec::new() }
 }
 

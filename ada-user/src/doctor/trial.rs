@@ -107,13 +107,11 @@ impl Site {
         let function = Function {
             id: FunctionId::new(ModuleId(0), 0),
             name: "trial".to_owned(),
-            demangled: None,
             offset: self.offset,
             address: self.address,
-            size: 0,
             probe_offset: self.offset,
-            first_instruction: String::new(),
             returns: if returns { Returns::Probe } else { Returns::NotRecorded("a seccomp filter might object") },
+            ..Function::default()
         };
         let module = Module { id: ModuleId(0), path, open_path, build_id: None, bases: Vec::new() };
         Plan { modules: vec![module], functions: vec![function], probes: Vec::new() }

@@ -41,8 +41,22 @@ impl Elf {
         }
     }
 
+    /// Whether there is a table that [`Self::unwind_start`] can look into.
+    #[must_use]
+    pub fn has_unwind_table(&self) -> bool {
+        self.unwind_table().is_some()
+    }
+
     /// Virtual address of the frame description entry (FDE) of the code that starts at `address`.
     fn unwind_entry(&self, address: u64) -> Option<u64> {
+        let (base, entries) = self.unwind_table()?;
+        let at = |bytes: &[u8]| base.wrapping_add_signed(i64::from(read_i32(bytes)));
+        let found = entries.binary_search_by_key(&address, |entry| at(&entry[..4])).ok()?;
+        entries.get(found).map(|entry| at(&entry[4..]))
+    }
+
+    /// The virtual address that the entries of .eh_frame_hdr count from, and those: where code starts, and its FDE.
+    fn unwind_table(&self) -> Option<(u64, &[[u8; 8]])> {
         let mut headers = self.program_headers().iter();
         let header = headers.find(|header| header.p_type(self.endian) == raw::PT_GNU_EH_FRAME)?;
         let base = header.p_vaddr(self.endian);
@@ -52,10 +66,7 @@ impl Elf {
             return None;
         }
         let table = data.get(usize::try_from(HEADER_SIZE).ok()?..)?;
-        let (entries, _) = table.as_chunks::<8>();
-        let at = |bytes: &[u8]| base.wrapping_add_signed(i64::from(read_i32(bytes)));
-        let found = entries.binary_search_by_key(&address, |entry| at(&entry[..4])).ok()?;
-        entries.get(found).map(|entry| at(&entry[4..]))
+        Some((base, table.as_chunks::<8>().0))
     }
 
     /// Whether the entry keeps the rules of its common entry (CFA = stack pointer + one word) at its first byte.

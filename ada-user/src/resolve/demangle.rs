@@ -5,6 +5,8 @@
 
 use cpp_demangle::DemangleOptions;
 
+use crate::pattern::Pattern;
+
 /// Longer symbols are left mangled.
 const MAX_LENGTH: usize = 8192;
 
@@ -138,6 +140,41 @@ impl Wanted {
     }
 }
 
+/// A pattern over names, mangled or readable.
+#[derive(Debug)]
+pub(super) struct NamePattern {
+    pattern: Pattern,
+    /// The same for names that have lost their blanks and ABI tags; a regular expression sees readable names as they are.
+    normal: Option<Pattern>,
+}
+
+impl NamePattern {
+    pub(super) fn new(pattern: &Pattern) -> Self {
+        let normal = (!pattern.is_regex()).then(|| Pattern::glob(&normalise(pattern.text())).ok()).flatten();
+        Self { pattern: pattern.clone(), normal }
+    }
+
+    /// Whether the symbol matches as it is, or as its readable name: with parameters, or without them and the return type.
+    pub(super) fn matches(&self, symbol: &str) -> bool {
+        if self.pattern.matches(symbol) {
+            return true;
+        }
+        if symbol.starts_with("_R") || is_legacy_rust(symbol) {
+            return self.is(demangle_rust(symbol, false));
+        }
+        let options = DemangleOptions::new;
+        let forms = [options(), options().no_params().no_return_type()];
+        symbol.starts_with("_Z") && forms.iter().any(|options| self.is(demangle_cpp(symbol, options)))
+    }
+
+    fn is(&self, readable: Option<String>) -> bool {
+        readable.is_some_and(|readable| match &self.normal {
+            Some(normal) => normal.matches(&normalise(&readable)),
+            None => self.pattern.matches(&readable),
+        })
+    }
+}
+
 /// Link-time optimisation renames a local function without changing it: `f.llvm.123`, `f.lto_priv.0`. Other suffixes
 /// (`.cold`, `.part.0`) stand for parts or variants, which nobody who types a plain name means: `None`.
 fn without_rename(symbol: &str) -> Option<&str> {
@@ -246,6 +283,32 @@ mod tests {
         ];
         for (typed, symbol, expected) in table {
             assert_eq!(Wanted::new(typed).matches(symbol), expected, "{typed} {symbol} {:?}", demangle(symbol));
+        }
+    }
+
+    #[test]
+    fn patterns_match_mangled_and_readable_names() {
+        let glob = |text: &str| NamePattern::new(&Pattern::glob(text).unwrap());
+        let regex = |text: &str| NamePattern::new(&Pattern::regex(text).unwrap());
+        let table = [
+            (glob("mal*"), "malloc", true),
+            (glob("mal*"), "xmalloc", false),
+            (glob("_ZN2ns*"), "_ZN2ns5Class6methodEi", true),
+            (glob("ns::*"), "_ZN2ns5Class6methodEi", true),
+            (glob("ns::*"), "_ZN2nt5Class6methodEi", false),
+            (glob("ns::*::method"), "_ZN2ns5Class6methodEi", true),
+            (glob("ns::*::method(int)"), "_ZN2ns5Class6methodEi", true),
+            (glob("ns::*::method(long)"), "_ZN2ns5Class6methodEi", false),
+            (glob("f(int, *)"), "_Z1fiPKc", true),
+            (glob("core::*::write"), "_ZN4core3fmt5write17h05af221e174051e9E", true),
+            (glob("mycrate::*"), "_RNvCs1234_7mycrate3foo", true),
+            (regex("^ns::.*::method$"), "_ZN2ns5Class6methodEi", true),
+            (regex(r"\(int\)$"), "_ZN2ns5Class6methodEi", true),
+            (regex("^mem(cpy|set)$"), "memcpy", true),
+            (regex("^mem(cpy|set)$"), "memcpy2", false),
+        ];
+        for (pattern, symbol, expected) in table {
+            assert_eq!(pattern.matches(symbol), expected, "{pattern:?} {symbol}");
         }
     }
 

@@ -71,6 +71,38 @@ pub enum ResolveError {
     /// No process, command or file at all.
     #[error("nothing is given to probe: add -p PID or -- COMMAND")]
     NoTarget,
+    /// A pattern over files that none of them matches.
+    #[error("no file of {target} matches '{pattern}': its files are in /proc/PID/maps, a program's in ldd")]
+    NoFileMatches {
+        /// As typed.
+        pattern: String,
+        /// The target's label.
+        target: String,
+    },
+    /// A pattern that no function matches.
+    #[error("'{spec}' matches no function of {target}: `ada-trace list` shows what a wider pattern would choose")]
+    NothingMatches {
+        /// The spec.
+        spec: String,
+        /// The targets' labels.
+        target: String,
+    },
+    /// Everything that a spec chose is excluded.
+    #[error("all that '{spec}' chooses is excluded: narrow --exclude, or use --no-default-excludes with --all")]
+    AllExcluded {
+        /// The spec.
+        spec: String,
+    },
+    /// A part of a function, matched by a pattern.
+    #[error(
+        "'{function}' in {module} is a part of a function that the compiler put elsewhere: probe the function itself"
+    )]
+    Part {
+        /// The symbol.
+        function: String,
+        /// Path of the module.
+        module: String,
+    },
     /// A path that leads nowhere.
     #[error("there is no file {path} in {target}'s view or in ours: check the path", path = path.display())]
     NoSuchFile {
@@ -237,6 +269,14 @@ pub enum ResolveError {
 }
 
 impl ResolveError {
+    /// Whether it only says that a file does not have the function: no matter where a pattern looks into many files.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound { .. } | Self::Imported { .. } | Self::Stripped { .. } | Self::NotAFunction { .. }
+        )
+    }
+
     /// The reason in a few words, for a function that is skipped while others of its spec are probed.
     pub(super) fn clause(&self) -> String {
         match self {
@@ -245,6 +285,7 @@ impl ResolveError {
             Self::NoInstruction { .. } => "its first bytes are no valid instruction".to_owned(),
             Self::OffsetBeyond { size, .. } => format!("it is only {size} bytes long"),
             Self::InsideInstruction { .. } => "no instruction starts at the offset".to_owned(),
+            Self::Part { .. } => "a part of a function that the compiler put elsewhere".to_owned(),
             Self::Undecodable { at, .. } => format!("it cannot be decoded beyond +{at:#x}"),
             other => other.to_string(),
         }

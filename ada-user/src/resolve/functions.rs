@@ -1,12 +1,13 @@
-//! Finding functions by name or address in one file.
+//! Finding functions by name, pattern or address in one file.
 //!
 //! Invariant: names are demangled only if no symbol is spelled exactly so, and the debug file is opened only if the
-//! file itself has no full symbol table.
+//! file itself has no full symbol table. What is costly to find out about the file is found out once.
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
 
-use super::demangle::{Wanted, demangle};
+use super::catalogue::{Catalogue, Entry, Name};
+use super::demangle::{NamePattern, Wanted, demangle};
 use crate::elf::{Elf, Symbol, SymbolKind, SymbolTable, open_debug_file, split_version};
 use crate::suggest;
 
@@ -21,13 +22,20 @@ pub(super) struct Code {
     path: PathBuf,
     root: PathBuf,
     debug: OnceCell<Option<Elf>>,
+    catalogue: OnceCell<Catalogue>,
+    disturbs_returns: OnceCell<bool>,
+    is_go: OnceCell<bool>,
 }
 
 /// A function that a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Symbol name without version.
+    /// Symbol name, with its version only if that is an old one.
     pub(super) name: String,
+    /// `@@VERSION` or `@VERSION`, where it has one.
+    pub(super) version: Option<String>,
+    /// Its other names.
+    pub(super) aliases: Vec<String>,
     /// Virtual address.
     pub(super) address: u64,
     /// Bytes; 0 = unknown.
@@ -54,7 +62,29 @@ type Candidate = (Found, Option<bool>);
 
 impl Code {
     pub(super) fn new(elf: Elf, path: PathBuf, root: PathBuf) -> Self {
-        Self { elf, path, root, debug: OnceCell::new() }
+        Self {
+            elf,
+            path,
+            root,
+            debug: OnceCell::new(),
+            catalogue: OnceCell::new(),
+            disturbs_returns: OnceCell::new(),
+            is_go: OnceCell::new(),
+        }
+    }
+
+    /// All functions that have a name.
+    pub(super) fn catalogue(&self) -> &Catalogue {
+        self.catalogue.get_or_init(|| {
+            let tables = [(self.elf.dynsym(), true), (self.elf.symtab(), false), (self.debug_table(), false)];
+            Catalogue::new(tables.into_iter().filter_map(|(table, exported)| Some((table?, exported))))
+        })
+    }
+
+    /// The functions one of whose names matches, by address.
+    pub(super) fn matching(&self, pattern: &NamePattern) -> Vec<Found> {
+        let matches = |entry: &&Entry| entry.names.iter().any(|name| pattern.matches(&name.text));
+        self.catalogue().entries().iter().filter(matches).map(Found::of).collect()
     }
 
     /// The functions called `name`, which may end in a version.
@@ -74,6 +104,7 @@ impl Code {
             candidates = self.find_elsewhere(name);
         }
         lookup.functions = distinct(prefer_default(&candidates));
+        lookup.functions.iter_mut().for_each(|found| found.add_aliases(self.catalogue()));
         lookup.versions.sort_unstable();
         lookup.versions.dedup();
         lookup
@@ -95,31 +126,23 @@ impl Code {
 
     /// The function that starts at an address, else the one that it lies in.
     pub(super) fn at(&self, address: u64) -> Option<Found> {
-        let tables = self.own_tables().into_iter().chain(self.debug_table());
-        let mut best: Option<Found> = None;
-        for symbol in tables.flat_map(|table| table.iter().collect::<Vec<_>>()) {
-            let Some((found, _)) = candidate(&symbol) else {
-                continue;
-            };
-            let inside = address.checked_sub(found.address).is_some_and(|from| from == 0 || from < found.size);
-            if inside && best.as_ref().is_none_or(|best| found.address > best.address) {
-                best = Some(found);
-            }
-        }
-        best
+        self.catalogue().containing(address).map(Found::of)
     }
 
     /// Whether return probes would harm its callers, by the signs in the file or in its debug file.
     pub(super) fn disturbs_returns(&self) -> bool {
         let signs = |elf: &Elf| elf.unwinds() || elf.switches_stacks();
-        signs(&self.elf) || self.debug_file().is_some_and(signs)
+        *self.disturbs_returns.get_or_init(|| signs(&self.elf) || self.debug_file().is_some_and(signs))
+    }
+
+    /// Whether Go's compiler made it.
+    pub(super) fn is_go(&self) -> bool {
+        *self.is_go.get_or_init(|| self.elf.is_go())
     }
 
     /// The name of a function, or a part of one, that starts exactly there.
     pub(super) fn start_named(&self, address: u64) -> Option<&str> {
-        let tables = self.own_tables().into_iter().chain(self.debug_table());
-        let is_there = |symbol: &Symbol<'_>| symbol.defined && symbol.is_function() && symbol.address == address;
-        tables.into_iter().find_map(|table| table.iter().find(is_there).map(|symbol| symbol.name))
+        self.catalogue().starting_at(address).map(Entry::name)
     }
 
     /// Whether a function of exactly this name is defined in the file itself, or is even exported.
@@ -131,8 +154,7 @@ impl Code {
 
     /// Whether any function has a name.
     pub(super) fn has_names(&self) -> bool {
-        let tables = self.own_tables().into_iter().chain(self.debug_table());
-        tables.into_iter().any(|table| table.iter().any(|symbol| candidate(&symbol).is_some()))
+        !self.catalogue().entries().is_empty()
     }
 
     /// Whether there is no full symbol table, here or in a debug file.
@@ -171,6 +193,29 @@ impl Code {
     }
 }
 
+impl Found {
+    fn of(entry: &Entry) -> Self {
+        let mut names = entry.names.iter();
+        let best = names.next();
+        Self {
+            name: best.map_or_else(String::new, Name::distinct),
+            version: best.and_then(|name| name.version.clone()),
+            aliases: names.map(Name::distinct).collect(),
+            address: entry.address,
+            size: entry.size,
+            ifunc: entry.ifunc,
+        }
+    }
+
+    /// Adds the other names of the same code.
+    fn add_aliases(&mut self, catalogue: &Catalogue) {
+        let Some(entry) = catalogue.starting_at(self.address) else { return };
+        self.size = self.size.max(entry.size);
+        let others = entry.names.iter().map(Name::distinct).filter(|name| *name != self.name);
+        self.aliases = others.collect();
+    }
+}
+
 impl Lookup {
     fn note(&mut self, symbol: &Symbol<'_>, candidates: &mut Vec<Candidate>) {
         match candidate(symbol) {
@@ -187,8 +232,19 @@ fn candidate(symbol: &Symbol<'_>) -> Option<Candidate> {
         SymbolKind::Ifunc => true,
         SymbolKind::Data | SymbolKind::Untyped => return None,
     };
-    let found = Found { name: symbol.name.to_owned(), address: symbol.address, size: symbol.size, ifunc };
-    symbol.defined.then_some((found, symbol.version.map(|version| version.default)))
+    let version = symbol
+        .version
+        .map(|version| (format!("{}{}", if version.default { "@@" } else { "@" }, version.name), version.default));
+    let (version, default) = version.unzip();
+    let found = Found {
+        name: symbol.name.to_owned(),
+        version,
+        aliases: Vec::new(),
+        address: symbol.address,
+        size: symbol.size,
+        ifunc,
+    };
+    symbol.defined.then_some((found, default))
 }
 
 fn versioned(symbol: &Symbol<'_>) -> Option<String> {

@@ -3,8 +3,10 @@
 //! Invariant: every function of the plan lies in an executable segment, at the start of an instruction; and `returns`
 //! is only set where the return address lies on top of the stack, at a function's first instruction.
 
+mod catalogue;
 mod demangle;
 mod error;
+mod excludes;
 mod functions;
 mod modules;
 mod returns;
@@ -16,27 +18,37 @@ use std::collections::HashMap;
 
 pub use demangle::demangle;
 pub use error::ResolveError;
+pub use excludes::DEFAULT_EXCLUDES;
+pub use returns::ReturnsPolicy;
 
 use crate::elf::{FileId, SymbolKind};
+use crate::pattern::Pattern;
 use crate::plan::{Function, FunctionId, Module, ModuleId, Plan, ProbeReport, Skipped};
 use crate::spec::{FunctionSpec, ProbeSpec};
 use crate::target::{Target, TargetFile};
+use demangle::NamePattern;
+use excludes::Excludes;
 use functions::{Code, Found, Lookup};
-pub use returns::ReturnsPolicy;
+use modules::Located;
 use site::Site;
 
-/// What is recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is recorded of what the specs choose.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResolveOptions {
     /// How returns are recorded.
     pub returns: ReturnsPolicy,
+    /// What no spec chooses.
+    pub excludes: Vec<ProbeSpec>,
+    /// What [`ProbeSpec::everything`] does not choose.
+    pub everything_but: Vec<ProbeSpec>,
 }
 
 /// Chooses what will be probed. With several targets, a spec must choose something in one of them; its files in all of
 /// them are probed.
 ///
-/// A spec with an offset records calls only, and so does code that is not called (`_start`, cold parts of functions)
-/// or that moves its stacks (Go): a return probe there would overwrite something else than a return address.
+/// A spec with an offset records calls only, and so does code that is not called (`_start`, cold parts of functions):
+/// a return probe there would overwrite something else than a return address. What a pattern matches and cannot be
+/// probed is skipped, with a reason.
 ///
 /// # Errors
 /// [`ResolveError`], for the first spec that chooses nothing.
@@ -76,38 +88,70 @@ struct Sites {
     sites: Vec<Site>,
     /// Functions that have no site, and why.
     skipped: Vec<(String, ResolveError)>,
+    /// Functions that the excludes keep away.
+    excluded: usize,
 }
 
 impl Planner<'_> {
     fn add_spec(&mut self, spec: &ProbeSpec) -> Result<(), ResolveError> {
-        let mut report = ProbeReport { spec: spec.text.clone(), functions: Vec::new(), skipped: Vec::new() };
+        let mut report = ProbeReport { spec: spec.text.clone(), ..ProbeReport::default() };
         let mut first_error = None;
-        for index in self.locate(spec, &mut first_error) {
-            if let Err(error) = self.add_from(index, spec, &mut report) {
-                first_error.get_or_insert(error);
-            }
-        }
-        match first_error {
-            Some(error) if report.functions.is_empty() => Err(error),
-            _ => {
-                self.plan.probes.push(report);
-                Ok(())
-            }
-        }
-    }
-
-    /// The files that a spec means, over all targets; each file once.
-    fn locate(&mut self, spec: &ProbeSpec, first_error: &mut Option<ResolveError>) -> Vec<usize> {
-        let mut indexes = Vec::new();
-        for (target_index, target) in self.targets.iter().enumerate() {
-            let opened = modules::locate(spec, target).and_then(|file| self.open(file, target_index));
-            match opened {
-                Ok(index) if !indexes.contains(&index) => indexes.push(index),
-                Ok(_) => {}
+        for index in self.locate(spec, &mut report, &mut first_error)? {
+            match self.sites_in(index, spec) {
+                Ok(sites) => self.add_sites(index, sites, &mut report, &mut first_error),
                 Err(error) => drop(first_error.get_or_insert(error)),
             }
         }
-        indexes
+        if report.functions.is_empty() {
+            let excluded = (report.excluded > 0).then(|| ResolveError::AllExcluded { spec: spec.text.clone() });
+            let nothing = || ResolveError::NothingMatches { spec: spec.text.clone(), target: self.labels() };
+            return Err(excluded
+                .or(first_error.filter(|error| !spec.is_wide() || !error.is_absence()))
+                .unwrap_or_else(nothing));
+        }
+        self.plan.probes.push(report);
+        Ok(())
+    }
+
+    fn labels(&self) -> String {
+        self.targets.iter().map(Target::label).collect::<Vec<_>>().join(" or ")
+    }
+
+    /// The files that a spec means, over all targets; each file once. A file that a pattern matched and that cannot be
+    /// read is skipped.
+    fn locate(
+        &mut self,
+        spec: &ProbeSpec,
+        report: &mut ProbeReport,
+        first_error: &mut Option<ResolveError>,
+    ) -> Result<Vec<usize>, ResolveError> {
+        let mut indexes = Vec::new();
+        for (target_index, target) in self.targets.iter().enumerate() {
+            let files = match modules::locate(spec, target) {
+                Ok(Located::One(file)) => vec![file],
+                Ok(Located::Matching(files)) => files,
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                    continue;
+                }
+            };
+            for file in files {
+                let path = file.path.display().to_string();
+                match self.open(file, target_index) {
+                    Ok(index) if !indexes.contains(&index) => indexes.push(index),
+                    Ok(_) => {}
+                    Err(error) if spec.is_wide() => report.skipped.push(Skipped { symbol: path, why: error.clause() }),
+                    Err(error) => drop(first_error.get_or_insert(error)),
+                }
+            }
+        }
+        match first_error.take() {
+            Some(error) if indexes.is_empty() => Err(error),
+            error => {
+                *first_error = error;
+                Ok(indexes)
+            }
+        }
     }
 
     fn open(&mut self, file: TargetFile, target: usize) -> Result<usize, ResolveError> {
@@ -119,46 +163,67 @@ impl Planner<'_> {
         Ok(self.files.len() - 1)
     }
 
-    /// Adds what the spec means in one file; an error if that is nothing.
-    fn add_from(&mut self, index: usize, spec: &ProbeSpec, report: &mut ProbeReport) -> Result<(), ResolveError> {
-        let Sites { sites, skipped } = self.sites_in(index, spec)?;
-        for (symbol, error) in &skipped {
-            report.skipped.push(Skipped { symbol: symbol.clone(), why: error.clause() });
+    /// Adds what a spec means in one file.
+    fn add_sites(
+        &mut self,
+        index: usize,
+        found: Sites,
+        report: &mut ProbeReport,
+        first_error: &mut Option<ResolveError>,
+    ) {
+        report.excluded += found.excluded;
+        for (symbol, error) in found.skipped {
+            report.skipped.push(Skipped { symbol, why: error.clause() });
+            first_error.get_or_insert(error);
         }
-        if sites.is_empty() {
-            let error = skipped.into_iter().next().map(|(_, error)| error);
-            return error.map_or(Ok(()), Err);
-        }
-        for site in sites {
-            let id = self.add_site(index, site);
-            if !report.functions.contains(&id) {
-                report.functions.push(id);
-            }
-        }
-        Ok(())
+        report.functions.extend(found.sites.into_iter().map(|site| self.add_site(index, site)));
+        // Files of several targets may be one, and so may the sites of several names.
+        report.functions.sort_unstable();
+        report.functions.dedup();
     }
 
     /// The sites, and the functions that have none with the reason.
     fn sites_in(&self, index: usize, spec: &ProbeSpec) -> Result<Sites, ResolveError> {
-        let OpenFile { file, code, .. } = &self.files[index];
-        let module = file.path.display().to_string();
-        let Some(name) = &spec.function.name else {
-            let address = spec.function.offset;
-            let site = site::at_address(code, &module, &spec.module, address)?;
-            return Ok(Sites { sites: vec![site], skipped: Vec::new() });
+        let code = &self.files[index].code;
+        let module = self.files[index].file.path.display().to_string();
+        let (found, offset) = match &spec.function {
+            FunctionSpec::Address(address) => {
+                let site = site::at_address(code, &module, &spec.module, *address)?;
+                return Ok(Sites { sites: vec![site], ..Sites::default() });
+            }
+            FunctionSpec::Pattern(pattern) => (self.matching(index, pattern), 0),
+            FunctionSpec::Named { name, offset } => {
+                let lookup = code.find(name);
+                if lookup.functions.is_empty() {
+                    return Err(self.nothing_found(index, name, spec, lookup));
+                }
+                (lookup.functions, *offset)
+            }
         };
-        let lookup = code.find(name);
-        if lookup.functions.is_empty() {
-            return Err(self.nothing_found(index, name, spec, lookup));
-        }
         let mut all = Sites::default();
-        for found in lookup.functions {
-            match site_of(code, &module, &found, &spec.function) {
+        let excludes = self.excludes_for(index, spec);
+        let by_pattern = matches!(spec.function, FunctionSpec::Pattern(_));
+        for found in found {
+            if excludes.names(&found) {
+                all.excluded += 1;
+                continue;
+            }
+            match site_of(code, &module, &found, offset, by_pattern) {
                 Ok(site) => all.sites.push(site),
                 Err(error) => all.skipped.push((found.name, error)),
             }
         }
         Ok(all)
+    }
+
+    fn matching(&self, index: usize, pattern: &Pattern) -> Vec<Found> {
+        self.files[index].code.matching(&NamePattern::new(pattern))
+    }
+
+    fn excludes_for(&self, index: usize, spec: &ProbeSpec) -> Excludes {
+        let everything = *spec == ProbeSpec::everything();
+        let also = self.options.everything_but.iter().filter(|_| everything);
+        Excludes::new(self.options.excludes.iter().chain(also), &self.files[index].file)
     }
 
     fn nothing_found(&self, index: usize, name: &str, spec: &ProbeSpec, lookup: Lookup) -> ResolveError {
@@ -233,14 +298,17 @@ impl Planner<'_> {
     }
 }
 
-fn site_of(code: &Code, module: &str, found: &Found, spec: &FunctionSpec) -> Result<Site, ResolveError> {
+fn site_of(code: &Code, module: &str, found: &Found, offset: u64, by_pattern: bool) -> Result<Site, ResolveError> {
+    if by_pattern && site::is_part(&found.name) {
+        return Err(ResolveError::Part { function: found.name.clone(), module: module.to_owned() });
+    }
     if found.ifunc {
         let (function, module) = (found.name.clone(), module.to_owned());
         let mut near = code.near(&found.name);
         near.retain(|name| *name != found.name);
         return Err(ResolveError::Ifunc { function, module, near });
     }
-    site::in_function(code, module, found, spec.offset)
+    site::in_function(code, module, found, offset)
 }
 
 fn new_module(id: ModuleId, file: &TargetFile, code: &Code) -> Module {

@@ -1,14 +1,16 @@
-//! Choosing the file that a spec's module part means in a target.
+//! Choosing the files that a spec's module part means in a target.
 //!
-//! Invariant: one file or an error; a name that fits several files is refused, not guessed.
+//! Invariant: a name means one file or is an error: one that fits several files is refused, not guessed. Only a pattern
+//! means several.
 
 use std::path::Path;
 
 use super::error::ResolveError;
 use super::functions::Code;
 use crate::elf::Elf;
-use crate::loader::stems;
-use crate::spec::{ModuleSpec, ProbeSpec};
+use crate::loader::{match_name, stems};
+use crate::pattern::Pattern;
+use crate::spec::{FunctionSpec, ModuleSpec, ProbeSpec};
 use crate::suggest;
 use crate::target::{Target, TargetFile};
 
@@ -17,16 +19,54 @@ const VDSO: [&str; 5] = ["vdso", "[vdso]", "linux-vdso", "linux-vdso.so.1", "lin
 /// At most this many other files are named that define a function.
 const MAX_ELSEWHERE: usize = 3;
 
-/// The file that `spec` means in `target`.
-pub(super) fn locate(spec: &ProbeSpec, target: &Target) -> Result<TargetFile, ResolveError> {
-    match &spec.module {
+/// What a module part means.
+#[derive(Debug)]
+pub(super) enum Located {
+    /// The file that was named.
+    One(TargetFile),
+    /// Files that match a pattern; at least one.
+    Matching(Vec<TargetFile>),
+}
+
+/// The files that `spec` means in `target`.
+pub(super) fn locate(spec: &ProbeSpec, target: &Target) -> Result<Located, ResolveError> {
+    let file = match &spec.module {
         ModuleSpec::Executable => {
             let program = target.executable().cloned();
             program.ok_or_else(|| ResolveError::NoProgram { spec: spec.text.clone() })
         }
         ModuleSpec::Path(path) => locate_path(path, target),
         ModuleSpec::Library(library) => locate_library(library, spec, target),
+        ModuleSpec::Pattern(pattern) => return locate_matching(pattern, target),
+    };
+    file.map(Located::One)
+}
+
+/// Whether a module part means this file of a target. Unlike [`locate`], it looks at names alone.
+pub(super) fn means(module: &ModuleSpec, file: &TargetFile) -> bool {
+    match module {
+        ModuleSpec::Executable => file.is_program,
+        ModuleSpec::Path(path) => file.path == *path || path.canonicalize().is_ok_and(|path| path == file.path),
+        ModuleSpec::Library(library) => file.names.iter().any(|name| match_name(name, library).is_some()),
+        ModuleSpec::Pattern(pattern) => matches(pattern, file),
     }
+}
+
+/// By path, or by the names that people call it by.
+fn matches(pattern: &Pattern, file: &TargetFile) -> bool {
+    if pattern.text().contains('/') {
+        return pattern.matches(&file.path.to_string_lossy());
+    }
+    let by_name = |name: &String| pattern.matches(name) || stems(name).iter().any(|stem| pattern.matches(stem));
+    file.names.iter().any(by_name) || (file.is_program && pattern.matches("exe"))
+}
+
+fn locate_matching(pattern: &Pattern, target: &Target) -> Result<Located, ResolveError> {
+    let files: Vec<TargetFile> = target.files().iter().filter(|file| matches(pattern, file)).cloned().collect();
+    if files.is_empty() {
+        return Err(ResolveError::NoFileMatches { pattern: pattern.to_string(), target: target.label() });
+    }
+    Ok(Located::Matching(files))
 }
 
 fn locate_path(path: &Path, target: &Target) -> Result<TargetFile, ResolveError> {
@@ -59,8 +99,10 @@ fn not_loaded(library: &str, spec: &ProbeSpec, target: &Target) -> ResolveError 
     let names: Vec<&str> = target.known_names().collect();
     let keys = names.iter().flat_map(|name| stems(name).into_iter().chain([*name]).map(move |key| (key, *name)));
     let near = suggest::near_keys(library, keys);
-    let elsewhere = spec.function.name.as_ref().map(|function| defined_elsewhere(function, None, target));
-    let elsewhere = elsewhere.unwrap_or_default();
+    let elsewhere = match &spec.function {
+        FunctionSpec::Named { name, .. } => defined_elsewhere(name, None, target),
+        FunctionSpec::Address(_) | FunctionSpec::Pattern(_) => Vec::new(),
+    };
     let (library, label) = (library.to_owned(), target.label());
     if target.pid().is_some() {
         ResolveError::NotLoaded { library, target: label, near, elsewhere }

@@ -6,9 +6,9 @@
 //! through a function, its exits are probed instead, which costs more and changes nothing.
 
 use super::functions::Code;
-use super::site::{Site, is_part};
+use super::site::{Entered, Site, is_part};
 use crate::elf::{Machine, UnwindStart};
-use crate::exits::{self, CodeMap};
+use crate::exits::{self, CodeMap, Exits};
 use crate::plan::Returns;
 
 /// What the user wants of returns.
@@ -30,35 +30,42 @@ pub(super) fn choose(code: &Code, site: &Site, policy: ReturnsPolicy) -> Returns
     if policy == ReturnsPolicy::Off {
         return Returns::NotRecorded("only calls were asked for");
     }
-    if !site.called {
-        return Returns::NotRecorded("the return address is not on top of the stack there");
-    }
-    match policy {
-        ReturnsPolicy::Exits => exits_of(code, site),
-        _ if code.elf.is_go() => Returns::NotRecorded("Go moves its stacks, which a return probe does not survive"),
-        ReturnsPolicy::Auto if code.disturbs_returns() => exits_of(code, site),
-        _ => Returns::Probe,
+    match site.entered {
+        Entered::Otherwise => Returns::NotRecorded("the return address is not on top of the stack there"),
+        // Go moves its stacks, which a return probe does not survive.
+        Entered::Called if policy != ReturnsPolicy::Exits && !code.is_go() => choose_called(code, site, policy),
+        Entered::Called | Entered::CalledAsIs => exits_of(find(code, site), code),
     }
 }
 
-const UNKNOWN: &str =
-    "its exits cannot be told for certain, and an exception through a return probe would end the target";
-const OTHER_MACHINE: &str =
-    "exits are only found in x86_64 code, and an exception through a return probe would end the target";
-
-fn exits_of(code: &Code, site: &Site) -> Returns {
-    if code.elf.machine() != Machine::X86_64 {
-        return Returns::NotRecorded(OTHER_MACHINE);
+fn choose_called(code: &Code, site: &Site, policy: ReturnsPolicy) -> Returns {
+    if policy == ReturnsPolicy::Probe || !code.disturbs_returns() {
+        return Returns::Probe;
     }
-    match exits::find(site.address..site.address.saturating_add(site.size), code) {
+    match find(code, site) {
         // Nothing can be thrown through a function that calls nothing and ends in no jump.
         Ok(exits) if !exits.may_throw => Returns::Probe,
-        Ok(exits) => {
-            let offsets: Option<Vec<u64>> = exits.sites.iter().map(|site| code.elf.code_offset(*site)).collect();
-            offsets.map_or(Returns::NotRecorded(UNKNOWN), Returns::Exits)
-        }
-        Err(_) => Returns::NotRecorded(UNKNOWN),
+        exits => exits_of(exits, code),
     }
+}
+
+const UNKNOWN: &str = "its exits cannot be told for certain, and a return probe would endanger the target";
+const OTHER_MACHINE: &str = "exits are only found in x86_64 code, and a return probe would endanger the target";
+
+/// Probes on each way out; or why there can be none.
+fn exits_of(exits: Result<Exits, &'static str>, code: &Code) -> Returns {
+    let offsets = exits.and_then(|exits| {
+        let offsets = exits.sites.iter().map(|site| code.elf.code_offset(*site));
+        offsets.collect::<Option<Vec<u64>>>().ok_or(UNKNOWN)
+    });
+    offsets.map_or_else(Returns::NotRecorded, Returns::Exits)
+}
+
+fn find(code: &Code, site: &Site) -> Result<Exits, &'static str> {
+    if code.elf.machine() != Machine::X86_64 {
+        return Err(OTHER_MACHINE);
+    }
+    exits::find(site.address..site.address.saturating_add(site.size), code).map_err(|_| UNKNOWN)
 }
 
 impl CodeMap for Code {

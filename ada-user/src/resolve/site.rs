@@ -18,10 +18,28 @@ use crate::spec::ModuleSpec;
 const KEEP_RETURN_ADDRESS: [&str; 6] =
     ["setjmp", "sigsetjmp", "sigsetjmp_cancel", "getcontext", "swapcontext", "restore_rt"];
 
+/// Functions that look at their return address to tell who calls them: a return probe's in its place would mislead them.
+/// Without leading underscores.
+const READ_RETURN_ADDRESS: [&str; 9] =
+    ["dlopen", "dlmopen", "dlsym", "dlvsym", "libc_dlopen_mode", "libc_dlsym", "mcount", "fentry__", "gmon_start__"];
+
+/// What is known of how the code at a site is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entered {
+    /// It is called: the return address lies on top of the stack, and may be replaced.
+    Called,
+    /// It is called as far as can be told, but its return address had better be left alone.
+    CalledAsIs,
+    /// By a jump, or more than once, or in the middle: there is no return to record.
+    Otherwise,
+}
+
 /// A place for a probe.
 #[derive(Debug)]
 pub(super) struct Site {
     name: String,
+    version: Option<String>,
+    aliases: Vec<String>,
     demangled: Option<String>,
     /// Virtual address, file offset and size of the function.
     pub(super) address: u64,
@@ -30,8 +48,8 @@ pub(super) struct Site {
     /// File offset of the probe.
     pub(super) probe_offset: u64,
     first_instruction: String,
-    /// Whether the return address lies on top of the stack here.
-    pub(super) called: bool,
+    /// How the code there is entered.
+    pub(super) entered: Entered,
 }
 
 impl Site {
@@ -39,6 +57,8 @@ impl Site {
         Function {
             id,
             name: self.name,
+            version: self.version,
+            aliases: self.aliases,
             demangled: self.demangled,
             offset: self.offset,
             address: self.address,
@@ -60,13 +80,15 @@ pub(super) fn in_function(code: &Code, module: &str, found: &Found, offset: u64)
     let start = code.elf.code_offset(found.address);
     Ok(Site {
         name: found.name.clone(),
+        version: found.version.clone(),
+        aliases: found.aliases.clone(),
         demangled: demangle(&found.name),
         address: found.address,
         offset: start.unwrap_or(probe_offset),
         size: found.size,
         probe_offset,
         first_instruction,
-        called: offset == 0 && is_called(code, found),
+        entered: if offset == 0 { entered(code, found) } else { Entered::Otherwise },
     })
 }
 
@@ -81,7 +103,18 @@ pub(super) fn at_address(code: &Code, module: &str, spec: &ModuleSpec, address: 
         None => {}
     }
     let called = address != code.elf.entry() && code.elf.unwind_start(address) == UnwindStart::Function;
-    Ok(Site { name, demangled: None, address, offset: probe_offset, size: 0, probe_offset, first_instruction, called })
+    Ok(Site {
+        name,
+        version: None,
+        aliases: Vec::new(),
+        demangled: None,
+        address,
+        offset: probe_offset,
+        size: 0,
+        probe_offset,
+        first_instruction,
+        entered: if called { Entered::Called } else { Entered::Otherwise },
+    })
 }
 
 fn label(spec: &ModuleSpec) -> String {
@@ -93,12 +126,23 @@ fn label(spec: &ModuleSpec) -> String {
     }
 }
 
-/// Whether a return probe at the function's start would find the return address on top of the stack, and may change
-/// it. A program's entry finds argc there, and what the compiler split off for rare cases (`.cold`) some variable.
-fn is_called(code: &Code, found: &Found) -> bool {
-    let keeps_address = KEEP_RETURN_ADDRESS.contains(&found.name.trim_start_matches('_'));
-    let entry = found.address == code.elf.entry();
-    !entry && !is_part(&found.name) && !keeps_address && code.elf.unwind_start(found.address) != UnwindStart::Part
+/// Whether the return address lies on top of the stack at the function's start. A program's entry finds argc there, and
+/// what the compiler split off for rare cases (`.cold`) some variable.
+fn entered(code: &Code, found: &Found) -> Entered {
+    let named = |list: &[&str]| {
+        let mut names = std::iter::once(&found.name).chain(&found.aliases);
+        names.any(|name| list.contains(&name.trim_start_matches('_')))
+    };
+    if found.address == code.elf.entry() || is_part(&found.name) || named(&KEEP_RETURN_ADDRESS) {
+        return Entered::Otherwise;
+    }
+    match code.elf.unwind_start(found.address) {
+        UnwindStart::Part => Entered::Otherwise,
+        UnwindStart::Function if !named(&READ_RETURN_ADDRESS) => Entered::Called,
+        // Assembly that its author wrote no unwind table for, in a file that has one.
+        UnwindStart::Unknown if !code.elf.has_unwind_table() && !named(&READ_RETURN_ADDRESS) => Entered::Called,
+        UnwindStart::Function | UnwindStart::Unknown => Entered::CalledAsIs,
+    }
 }
 
 /// Whether a symbol names what the compiler split off a function for rare cases.

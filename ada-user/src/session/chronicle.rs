@@ -14,6 +14,7 @@ use ada_format::{
 };
 
 use crate::{
+    backend::Refusal,
     clock,
     collect::{self, Ledger, ThreadEntry},
     elf::Elf,
@@ -60,9 +61,14 @@ impl Chronicle {
         }
     }
 
-    /// The probes are in place: the recording counts from now.
-    pub(super) fn attached(&mut self) {
+    /// The probes are in place but for `refusals`: the recording counts from now.
+    pub(super) fn attached(&mut self, refusals: &[Refusal]) {
         self.started = anchor();
+        refusals.iter().for_each(|refusal| self.plan.refuse(refusal));
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// The probes are about to go.
@@ -185,6 +191,7 @@ impl Chronicle {
             function_id: function.id.0,
             name: function.name.clone(),
             demangled: function.demangled.clone(),
+            aliases: function.aliases.clone(),
             offset: function.offset,
             size: function.size,
             probe_offset: function.probe_offset,

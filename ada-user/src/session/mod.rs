@@ -145,22 +145,31 @@ impl TraceSession {
         allow_many_files();
         let mut folder = output::Folder::create(options, pids)?;
         let mut chronicle = Chronicle::begin(plan, pids, &options.processes);
-        let mut running = backend.attach(plan, pids)?;
-        let note = running.note();
-        chronicle.attached();
-        let span = Arc::new(Span::begin());
-        let books = Arc::<Books>::default();
+        // Before anything is attached: with many functions it takes a while, in which the rings would overflow.
         chronicle.manifest(&Ledger::default(), None).write_atomic(folder.path())?;
         folder.reserve()?;
+        let mut running = backend.attach(plan, pids)?;
+        let note = running.note();
+        chronicle.attached(running.refusals());
+        let span = Arc::new(Span::begin());
+        let books = Arc::<Books>::default();
         let priority = Priority::raise();
         folder.give_to(options.invoker.as_ref())?;
         let probes: Option<Box<dyn Send>> = running.take_probes().map(|probes| Box::new(probes) as _);
         let waker = running.waker();
-        let demux = Demux::new(folder.path().to_owned(), plan, running.loss_gauge(), Arc::clone(&span));
+        let demux = Demux::new(folder.path().to_owned(), chronicle.plan(), running.loss_gauge(), Arc::clone(&span));
         let pump = Pump::new(running, demux, Arc::clone(&books));
         let pump = Some(priority.while_raised(|| spawn(pump))?);
         folder.keep();
-        Ok(Self { books, span, probes, waker, pump, chronicle, revision: 0, folder, note })
+        // So that the first refresh writes down since when the recording counts.
+        let revision = u64::MAX;
+        Ok(Self { books, span, probes, waker, pump, chronicle, revision, folder, note })
+    }
+
+    /// What is recorded: the plan, without what the kernel refused.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        self.chronicle.plan()
     }
 
     /// The session's folder.

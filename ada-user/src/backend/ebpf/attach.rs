@@ -5,7 +5,7 @@
 
 use std::{
     num::NonZeroU32,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     slice,
 };
 
@@ -20,8 +20,8 @@ use aya::{
 
 use super::{object, sys};
 use crate::{
-    backend::AttachError,
-    plan::{Module, Plan, Returns},
+    backend::{AttachError, Refusal},
+    plan::{FunctionId, Module, Plan, Returns},
 };
 
 /// How probes are attached.
@@ -38,8 +38,16 @@ pub enum Route {
 pub struct Probes {
     /// In the order of attaching.
     links: Vec<OwnedFd>,
+    refusals: Vec<Refusal>,
     /// Dropped last: the tracepoints, and the perf-event probes where those are used.
     _ebpf: Ebpf,
+}
+
+impl Probes {
+    /// What could not be attached, once.
+    pub(super) fn take_refusals(&mut self) -> Vec<Refusal> {
+        std::mem::take(&mut self.refusals)
+    }
 }
 
 impl Drop for Probes {
@@ -61,8 +69,8 @@ pub(super) fn attach(
     if wanted != Some(Route::PerfEvent) {
         match object::load_multi(&ebpf) {
             Ok(programs) if sys::has_uprobe_multi(programs.entry.as_fd()) => {
-                let links = attach_multi(&programs, plan, pids)?;
-                return Ok((Probes { links, _ebpf: ebpf }, Route::UprobeMulti));
+                let (links, refusals) = attach_multi(&programs, plan, pids)?;
+                return Ok((Probes { links, refusals, _ebpf: ebpf }, Route::UprobeMulti));
             }
             // Kernels before 6.6 refuse the attach type when the program is loaded.
             Err(AttachError::Program { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => {}
@@ -73,8 +81,8 @@ pub(super) fn attach(
             return Err(AttachError::NoUprobeMulti);
         }
     }
-    attach_perf(&mut ebpf, plan, pids)?;
-    Ok((Probes { links: Vec::new(), _ebpf: ebpf }, Route::PerfEvent))
+    let refusals = attach_perf(&mut ebpf, plan, pids)?;
+    Ok((Probes { links: Vec::new(), refusals, _ebpf: ebpf }, Route::PerfEvent))
 }
 
 /// Number of probes that `plan` needs in each process.
@@ -86,7 +94,8 @@ pub(super) fn count(plan: &Plan) -> u64 {
 /// Attaches programs that do nothing where [`attach`] would attach those that record.
 pub(super) fn attach_empty(plan: &Plan, pids: &[u32]) -> Result<Vec<OwnedFd>, AttachError> {
     let load = || sys::load_empty().map_err(|error| AttachError::system("loading an empty eBPF program", error));
-    attach_multi(&object::MultiPrograms { entry: load()?, ret: load()?, exit: load()? }, plan, pids)
+    let programs = object::MultiPrograms { entry: load()?, ret: load()?, exit: load()? };
+    attach_multi(&programs, plan, pids).map(|(links, _)| links)
 }
 
 /// What a probe is there for; in the order of attaching.
@@ -99,8 +108,10 @@ enum Kind {
 
 const KINDS: [Kind; 3] = [Kind::Return, Kind::Exit, Kind::Entry];
 
-fn attach_multi(programs: &object::MultiPrograms, plan: &Plan, pids: &[u32]) -> Result<Vec<OwnedFd>, AttachError> {
-    let mut links = Vec::new();
+type Attached = (Vec<OwnedFd>, Vec<Refusal>);
+
+fn attach_multi(programs: &object::MultiPrograms, plan: &Plan, pids: &[u32]) -> Result<Attached, AttachError> {
+    let mut attached = (Vec::new(), Vec::new());
     for kind in KINDS {
         let program = match kind {
             Kind::Return => &programs.ret,
@@ -117,12 +128,54 @@ fn attach_multi(programs: &object::MultiPrograms, plan: &Plan, pids: &[u32]) -> 
                     returns: kind == Kind::Return,
                     pid: *pid,
                 };
-                let link = sys::attach_multi(program.as_fd(), sites);
-                links.push(link.map_err(|error| attach_error(error, module, *pid))?);
+                attach_batch(program.as_fd(), sites, kind, module, &mut attached)?;
             }
         }
     }
-    Ok(links)
+    Ok(attached)
+}
+
+/// Attaches in one link, or, where the kernel will not have some of the sites, in as few as leave those out.
+fn attach_batch(
+    program: BorrowedFd<'_>,
+    sites: sys::Sites<'_>,
+    kind: Kind,
+    module: &Module,
+    attached: &mut Attached,
+) -> Result<(), AttachError> {
+    let error = match sys::attach_multi(program, sites) {
+        Ok(link) => {
+            attached.0.push(link);
+            return Ok(());
+        }
+        Err(error) => error,
+    };
+    match sites.halves() {
+        Some(halves) if is_of_a_site(&error) => {
+            halves.into_iter().try_for_each(|half| attach_batch(program, half, kind, module, attached))
+        }
+        None if is_of_a_site(&error) && !attached.0.is_empty() => {
+            attached.1.extend(sites.cookies.iter().map(|cookie| refusal(FunctionId(*cookie), kind, &error)));
+            Ok(())
+        }
+        _ => Err(attach_error(error, module, sites.pid)),
+    }
+}
+
+/// Whether the kernel may have meant a single site: its instruction, or its place in the file.
+fn is_of_a_site(error: &std::io::Error) -> bool {
+    /// include/linux/errno.h: not for user space, but uprobes let it through.
+    const ENOTSUPP: i32 = 524;
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EIO | libc::ENOEXEC | ENOTSUPP))
+}
+
+fn refusal(function: FunctionId, kind: Kind, error: &std::io::Error) -> Refusal {
+    let why = match error.raw_os_error() {
+        Some(libc::EINVAL) => "the kernel finds no place for a probe there".to_owned(),
+        Some(code) if code > 500 => "the kernel takes no probe on its instruction".to_owned(),
+        _ => format!("the kernel refuses the probe: {error}"),
+    };
+    Refusal { function, calls_recorded: kind != Kind::Entry, why }
 }
 
 /// Whether process `pid` has the same file under another identity: containers made of one image see its files through
@@ -148,7 +201,8 @@ fn sites(plan: &Plan, module: &Module, kind: Kind) -> (Vec<u64>, Vec<u64>) {
     sites
 }
 
-fn attach_perf(ebpf: &mut Ebpf, plan: &Plan, pids: &[u32]) -> Result<(), AttachError> {
+fn attach_perf(ebpf: &mut Ebpf, plan: &Plan, pids: &[u32]) -> Result<Vec<Refusal>, AttachError> {
+    let (mut attached, mut refusals) = (0u64, Vec::new());
     for kind in KINDS {
         let name = match kind {
             Kind::Return => names::RETURN,
@@ -160,27 +214,27 @@ fn attach_perf(ebpf: &mut Ebpf, plan: &Plan, pids: &[u32]) -> Result<(), AttachE
             let (offsets, cookies) = sites(plan, module, kind);
             for (offset, cookie) in offsets.iter().zip(cookies) {
                 for pid in pids.iter().filter(|pid| !is_elsewhere(plan, module, **pid)) {
-                    attach_perf_one(program, module, *offset, cookie, *pid)?;
+                    match attach_perf_one(program, module, *offset, cookie, *pid) {
+                        Ok(()) => attached += 1,
+                        Err(error) if attached > 0 && is_of_a_site(&error) => {
+                            refusals.push(refusal(FunctionId(cookie), kind, &error));
+                        }
+                        Err(error) => return Err(attach_error(error, module, *pid)),
+                    }
                 }
             }
         }
     }
-    Ok(())
+    Ok(refusals)
 }
 
-fn attach_perf_one(
-    program: &mut UProbe,
-    module: &Module,
-    offset: u64,
-    cookie: u64,
-    pid: u32,
-) -> Result<(), AttachError> {
+fn attach_perf_one(program: &mut UProbe, module: &Module, offset: u64, cookie: u64, pid: u32) -> std::io::Result<()> {
     let point = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie: Some(cookie) };
     let scope = NonZeroU32::new(pid).map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
     let attached = program.attach(point, &module.open_path, scope);
     attached.map(drop).map_err(|error| {
         let code = object::os_error(&error).unwrap_or(libc::EIO);
-        attach_error(std::io::Error::from_raw_os_error(code), module, pid)
+        std::io::Error::from_raw_os_error(code)
     })
 }
 

@@ -34,13 +34,13 @@ use self::{
     pidns::PidNamespace,
     ring::Ring,
 };
-use super::{AttachError, Backend, LossGauge, Losses, Running, Sink, Waker};
+use super::{AttachError, Backend, LossGauge, Losses, Refusal, Running, Sink, Waker};
 use crate::{clock, plan::Plan};
 
 /// Memory for all rings together, by default, in bytes.
 const RINGS_BUDGET: u64 = 64 << 20;
 /// Limits of the default size of one ring, in bytes.
-const RING_SIZES: std::ops::RangeInclusive<u64> = 1 << 20..=16 << 20;
+const RING_SIZES: std::ops::RangeInclusive<u64> = 1 << 20..=32 << 20;
 
 /// How long the last drain waits for a program that is still writing.
 const LAST_DRAIN: Duration = Duration::from_secs(1);
@@ -64,6 +64,7 @@ pub struct EbpfRunning {
     merge: Merge<Ring>,
     losses: LossCounters,
     probes: Option<Probes>,
+    refusals: Vec<Refusal>,
     route: Route,
     /// Probes that are perf events, each to be detached by itself.
     perf_probes: u64,
@@ -87,12 +88,14 @@ impl Backend for EbpfBackend {
             sources.push(add_ring(&mut rings, cpu, ring_size, epoll.as_fd())?);
         }
         let losses = LossCounters::new(&ebpf, possible)?;
-        let (probes, route) = attach::attach(ebpf, plan, pids, self.route)?;
+        let (mut probes, route) = attach::attach(ebpf, plan, pids, self.route)?;
+        let refusals = probes.take_refusals();
         let perf_probes = if route == Route::PerfEvent { attach::count(plan) * pids.len() as u64 } else { 0 };
         Ok(EbpfRunning {
             merge: Merge::new(sources),
             losses,
             probes: Some(probes),
+            refusals,
             route,
             perf_probes,
             epoll,
@@ -148,6 +151,10 @@ impl Running for EbpfRunning {
         let probes = self.perf_probes;
         let slow = (probes * DETACH_MS).div_ceil(1000);
         (probes > 0).then(|| format!("{probes} probes are attached one by one; detaching them takes about {slow} s"))
+    }
+
+    fn refusals(&self) -> &[Refusal] {
+        &self.refusals
     }
 
     fn wait(&mut self, timeout: Duration) {

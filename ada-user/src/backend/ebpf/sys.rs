@@ -36,6 +36,16 @@ pub(super) struct Sites<'a> {
     pub(super) pid: u32,
 }
 
+impl<'a> Sites<'a> {
+    /// The first half and the rest; `None` for a single site.
+    pub(super) fn halves(self) -> Option<[Self; 2]> {
+        let middle = self.offsets.len() / 2;
+        let (offsets, cookies) = (self.offsets.split_at(middle), self.cookies.split_at_checked(middle)?);
+        let half = |offsets, cookies| Self { offsets, cookies, ..self };
+        (middle > 0).then(|| [half(offsets.0, cookies.0), half(offsets.1, cookies.1)])
+    }
+}
+
 /// Loads `instructions` as a program that uprobe_multi links take. The error carries the verifier's log.
 pub(super) fn load_multi(name: &CStr, instructions: &[bpf_insn]) -> Result<OwnedFd, (io::Error, String)> {
     match load(name, instructions, None) {

@@ -7,12 +7,11 @@ use std::process::Command;
 
 use super::*;
 use crate::elf::fixture::{compile, run};
-
-const RETURNS: ResolveOptions = ResolveOptions { returns: ReturnsPolicy::Auto };
+use crate::plan::Returns;
 
 fn try_resolve(target: &Target, specs: &[&str]) -> Result<Plan, ResolveError> {
     let specs: Vec<ProbeSpec> = specs.iter().map(|spec| spec.parse().unwrap()).collect();
-    resolve(&specs, std::slice::from_ref(target), &RETURNS)
+    resolve(&specs, std::slice::from_ref(target), &ResolveOptions::default())
 }
 
 fn names(plan: &Plan) -> Vec<&str> {
@@ -178,7 +177,7 @@ fn what_is_not_found_is_explained() {
         assert!(text.contains(&expected.replace("{path}", path.to_str().unwrap())), "{spec}: {text}");
         assert!(!text.contains('\n') && !text.ends_with('.'), "{text}");
     }
-    assert!(matches!(resolve(&[], &[], &RETURNS), Err(ResolveError::NoTarget)));
+    assert!(matches!(resolve(&[], &[], &ResolveOptions::default()), Err(ResolveError::NoTarget)));
     let system = try_resolve(&Target::from_system(), &["exe:main"]).unwrap_err();
     assert!(matches!(system, ResolveError::NoProgram { .. }));
     let process = Target::from_pid(std::process::id()).unwrap();
@@ -224,7 +223,7 @@ fn several_targets_share_a_module() {
     };
     let own = Target::from_pid(std::process::id()).unwrap();
     let specs: Vec<ProbeSpec> = ["libc:malloc", "sleep:_start"].iter().map(|spec| spec.parse().unwrap()).collect();
-    let plan = resolve(&specs[..1], &[own, child], &RETURNS).unwrap();
+    let plan = resolve(&specs[..1], &[own, child], &ResolveOptions::default()).unwrap();
     let pids: Vec<u32> = plan.modules[0].bases.iter().map(|&(pid, _)| pid).collect();
     let _ = sleep.kill();
     let _ = sleep.wait();
@@ -238,7 +237,12 @@ fn calls_only_where_a_return_probe_would_break_the_target() {
     let returns: Vec<bool> = plan.functions.iter().map(|function| function.returns.are_recorded()).collect();
     assert_eq!(returns, [false, false, true]);
     let specs = ["libc:malloc".parse().unwrap()];
-    let calls = resolve(&specs, &[Target::from_system()], &ResolveOptions { returns: ReturnsPolicy::Off }).unwrap();
+    let calls = resolve(
+        &specs,
+        &[Target::from_system()],
+        &ResolveOptions { returns: ReturnsPolicy::Off, ..ResolveOptions::default() },
+    )
+    .unwrap();
     assert!(!calls.functions[0].returns.are_recorded());
 }
 
@@ -255,14 +259,15 @@ fn symbols_without_code() {
 }
 
 #[test]
-fn go_programs_get_calls_only() {
+fn go_programs_get_no_return_probes() {
     let program = Program::new(SIMPLE, &[]);
     assert!(program.resolve(&["exe:outer"]).unwrap().functions[0].returns.are_recorded());
     let note = program.folder.path().join("note");
     std::fs::write(&note, "go").unwrap();
     let section = format!("--add-section=.note.go.buildid={}", note.display());
     run(Command::new("objcopy").arg(section).arg(&program.path));
-    assert!(!program.resolve(&["exe:outer"]).unwrap().functions[0].returns.are_recorded());
+    let plan = program.resolve(&["exe:outer"]).unwrap();
+    assert!(matches!(&plan.functions[0].returns, Returns::Exits(exits) if exits.len() == 1), "{plan:?}");
 }
 
 #[test]
@@ -277,4 +282,62 @@ fn other_machines_files_can_be_listed() {
     let word = u32::from_le_bytes(*bytes[at..].first_chunk().unwrap());
     assert_eq!(plan.functions[0].first_instruction, format!("{word:#010x}"));
     assert!(matches!(program.error("exe:outer+2"), ResolveError::InsideInstruction { before: 0, after: 4, .. }));
+}
+
+fn resolve_but(program: &Program, spec: &str, exclude: &[&str]) -> Result<Plan, ResolveError> {
+    let excludes = exclude.iter().map(|text| ProbeSpec::parse_anywhere(text).unwrap()).collect();
+    let options = ResolveOptions { excludes, ..ResolveOptions::default() };
+    resolve(&[spec.parse().unwrap()], &[Target::from_file(&program.path).unwrap()], &options)
+}
+
+#[test]
+fn patterns_choose_every_function_once() {
+    let program = Program::new(SIMPLE, &[]);
+    let plan = program.resolve(&["exe:/^(inner|outer|same|main)$/"]).unwrap();
+    assert_eq!(plan.functions.len(), 3, "{:?}", names(&plan));
+    let outer = plan.functions.iter().find(|function| function.aliases == ["outer"]);
+    assert_eq!(outer.map(|function| function.name.as_str()), Some("same"));
+    let of_same = program.resolve(&["exe:same"]).unwrap();
+    assert_eq!(of_same.functions[0].name, "same");
+    assert_eq!(of_same.functions[0].aliases, ["outer"]);
+    let twice = program.resolve(&["exe:*", "exe:o*"]).unwrap();
+    assert_eq!(twice.functions.len(), program.resolve(&["exe:*"]).unwrap().functions.len());
+    assert_eq!(twice.probes[1].functions.len(), 1);
+}
+
+#[test]
+fn patterns_over_modules_choose_in_each_that_has_it() {
+    let program = Program::new(SIMPLE, &[]);
+    let plan = program.resolve(&["*:malloc"]).unwrap();
+    assert!(plan.modules.iter().any(|module| module.path.to_string_lossy().contains("libc.so")), "{plan:?}");
+    assert!(matches!(program.error("*:no_such_function"), ResolveError::NothingMatches { .. }));
+    assert!(matches!(program.error("exe:no_such*"), ResolveError::NothingMatches { .. }));
+    assert!(matches!(program.error("libnope*:f"), ResolveError::NoFileMatches { .. }));
+}
+
+#[test]
+fn what_is_excluded_is_not_chosen_under_any_name() {
+    let program = Program::new(SIMPLE, &[]);
+    let all = program.resolve(&["exe:*"]).unwrap();
+    for exclude in ["same", "exe:outer", "/^out/", "*:same"] {
+        let plan = resolve_but(&program, "exe:*", &[exclude]).unwrap();
+        assert_eq!(plan.functions.len() + 1, all.functions.len(), "{exclude}");
+        assert_eq!(plan.probes[0].excluded, 1, "{exclude}");
+    }
+    assert_eq!(resolve_but(&program, "exe:*", &["libc:outer"]).unwrap().functions.len(), all.functions.len());
+    assert!(matches!(resolve_but(&program, "exe:outer", &["*"]), Err(ResolveError::AllExcluded { .. })));
+}
+
+#[test]
+fn parts_that_the_compiler_put_elsewhere_are_skipped_by_patterns() {
+    let source = r#"
+        __attribute__((cold, noinline)) void rare(int x) { __asm__ volatile("" :: "r"(x)); }
+        __attribute__((noinline)) int f(int x) { if (__builtin_expect(x == 77, 0)) { rare(x); __builtin_trap(); } return x; }
+        int main(int argc, char **argv) { return f(argc); }
+    "#;
+    let program = Program::new(source, &["-O2", "-freorder-blocks-and-partition"]);
+    let plan = program.resolve(&["exe:f*"]).unwrap();
+    assert!(names(&plan).contains(&"f"));
+    let skipped: Vec<&str> = plan.probes[0].skipped.iter().map(|skipped| skipped.symbol.as_str()).collect();
+    assert!(skipped.contains(&"f.cold"), "{skipped:?}");
 }
