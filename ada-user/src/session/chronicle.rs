@@ -195,7 +195,6 @@ impl Chronicle {
             offset: function.offset,
             size: function.size,
             probe_offset: function.probe_offset,
-            ..Function::default()
         };
         self.plan.functions.iter().map(function).collect()
     }
