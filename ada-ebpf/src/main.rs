@@ -8,13 +8,14 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod go;
 mod ids;
 mod loss;
 mod maps;
 mod record;
 mod registers;
 
-use ada_format::wire::{arch, flags, kind};
+use ada_format::wire::{arch, cookie, flags, kind};
 use aya_ebpf::{
     EbpfContext,
     macros::{raw_tracepoint, uprobe, uretprobe},
@@ -49,6 +50,28 @@ fn function_exit(ctx: ProbeContext) -> u32 {
     if let Some(ids) = ids::recorded() {
         // At a `ret`, or a jump to another function, the stack pointer is again what it was at the entry.
         record::function(ids, kind::RETURN, 0, registers::stack_pointer(&ctx), &ctx);
+    }
+    0
+}
+
+#[uprobe]
+fn go_entry(ctx: ProbeContext) -> u32 {
+    let cookie = record::cookie(&ctx);
+    if cookie & cookie::STACK_CHECK != 0 && registers::below_or_equal(&ctx) {
+        return 0;
+    }
+    if let Some(ids) = ids::recorded() {
+        let (sp, stack) = go::frame(&ctx);
+        record::on_stack(ids, kind::CALL, sp, stack, cookie & !cookie::STACK_CHECK, &ctx);
+    }
+    0
+}
+
+#[uprobe]
+fn go_exit(ctx: ProbeContext) -> u32 {
+    if let Some(ids) = ids::recorded() {
+        let (sp, stack) = go::frame(&ctx);
+        record::on_stack(ids, kind::RETURN, sp, stack, record::cookie(&ctx), &ctx);
     }
     0
 }

@@ -27,12 +27,28 @@ struct Wide {
 /// The kernel's own header before each record (`BPF_RINGBUF_HDR_SZ`).
 const RING_HEADER: u64 = 8;
 
+/// What the probe that fired was attached with.
+#[inline(always)]
+pub fn cookie(ctx: &impl EbpfContext) -> u64 {
+    // SAFETY: a helper without preconditions but a valid context.
+    unsafe { bpf_get_attach_cookie(ctx.as_ptr()) }
+}
+
 /// Records a call or return of the function whose probe fired.
 #[inline(always)]
 pub fn function(ids: Ids, kind: u16, flags: u16, sp: u64, ctx: &impl EbpfContext) {
-    // SAFETY: a helper without preconditions but a valid context.
-    let function_id = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
-    let record = Record { function_id, sp, kind, flags, ..stamped(ids) };
+    let record = Record { function_id: cookie(ctx), sp, kind, flags, ..stamped(ids) };
+    emit(record, ctx);
+}
+
+/// Records a call or return on a stack that need not be the thread's own.
+#[inline(always)]
+pub fn on_stack(ids: Ids, kind: u16, sp: u64, stack: u32, function_id: u64, ctx: &impl EbpfContext) {
+    emit(Record { function_id, sp, kind, stack, ..stamped(ids) }, ctx);
+}
+
+#[inline(always)]
+fn emit(record: Record, ctx: &impl EbpfContext) {
     if config!(registers) == 0 {
         submit(record);
     } else {

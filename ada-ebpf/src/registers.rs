@@ -13,6 +13,7 @@ use crate::maps::config;
 /// Byte offsets in x86_64's `struct pt_regs`.
 mod x86_64 {
     pub const RBP: usize = 32;
+    pub const R14: usize = 8;
     pub const R10: usize = 56;
     pub const R9: usize = 64;
     pub const R8: usize = 72;
@@ -21,11 +22,13 @@ mod x86_64 {
     pub const RDX: usize = 96;
     pub const RSI: usize = 104;
     pub const RDI: usize = 112;
+    pub const FLAGS: usize = 144;
     pub const RSP: usize = 152;
 }
 
 /// Byte offsets in arm64's `struct user_pt_regs`; x0 is at 0.
 mod arm64 {
+    pub const X28: usize = 28 * 8;
     pub const X29: usize = 29 * 8;
     pub const X30: usize = 30 * 8;
     pub const SP: usize = 31 * 8;
@@ -58,6 +61,20 @@ macro_rules! load {
 #[inline(always)]
 pub fn stack_pointer(ctx: &impl EbpfContext) -> u64 {
     if config!(arch) == arch::X86_64 { load!(ctx, x86_64::RSP) } else { load!(ctx, arm64::SP) }
+}
+
+/// Go's `g`.
+#[inline(always)]
+pub fn goroutine(ctx: &impl EbpfContext) -> u64 {
+    if config!(arch) == arch::X86_64 { load!(ctx, x86_64::R14) } else { load!(ctx, arm64::X28) }
+}
+
+/// Whether a `jbe` at the probe will jump (the carry or the zero flag is set). x86_64 only: elsewhere no site is such a jump.
+#[inline(always)]
+pub fn below_or_equal(ctx: &impl EbpfContext) -> bool {
+    const CARRY: u64 = 1 << 0;
+    const ZERO: u64 = 1 << 6;
+    config!(arch) == arch::X86_64 && load!(ctx, x86_64::FLAGS) & (CARRY | ZERO) != 0
 }
 
 /// At a function's first instruction: the stack pointer, and whether the return address is a return probe's trampoline.

@@ -4,8 +4,8 @@
 //! collector always come from the same tree, because the kernel object is embedded in the collector.
 //!
 //! ```text
-//!  0         8             16   24      28    32     34      36        40
-//!  ├ time_ns ┼ function_id ┼ sp ┼ tgid ─┼ tid ┼ kind ┼ flags ┼ reserved ┤  [then 80 bytes of registers]
+//!  0         8             16   24      28    32     34      36      40
+//!  ├ time_ns ┼ function_id ┼ sp ┼ tgid ─┼ tid ┼ kind ┼ flags ┼ stack ─┤  [then 80 bytes of registers]
 //! ```
 
 /// One event as the probe saw it. 40 bytes, naturally aligned, followed by [`Registers`] if [`flags::REGISTERS`].
@@ -16,8 +16,9 @@ pub struct Record {
     pub time_ns: u64,
     /// The attach cookie. Of a [`kind::THREAD_EXIT`]: the first half of the thread's name.
     pub function_id: u64,
-    /// The stack pointer at the function's entry, also for a return. Of a [`kind::THREAD_EXIT`]: the second half
-    /// of the thread's name.
+    /// The stack pointer at the function's entry, also for a return; on a goroutine's stack, which moves, its distance from
+    /// the stack's end (a negative number, in two's complement). Of a [`kind::THREAD_EXIT`]: the second half of the
+    /// thread's name.
     pub sp: u64,
     /// Process id, as the tracer's pid namespace sees it.
     pub tgid: u32,
@@ -27,8 +28,8 @@ pub struct Record {
     pub kind: u16,
     /// Bits of [`flags`].
     pub flags: u16,
-    /// 0.
-    pub reserved: u32,
+    /// Which stack of the process `sp` belongs to: 0 is the thread's own, others are goroutines'.
+    pub stack: u32,
 }
 
 /// The registers that belong to a CALL or RETURN record.
@@ -53,6 +54,13 @@ pub mod kind {
     pub const THREAD_EXIT: u16 = 16;
     /// A process replaced its program (execve).
     pub const EXEC: u16 = 17;
+}
+
+/// Bits of an attach cookie, beside the function id.
+pub mod cookie {
+    /// The probe sits on the jump of Go's stack check (`jbe`), which is taken if the stack has to grow first: then the
+    /// function will be entered once more, and this was no call.
+    pub const STACK_CHECK: u64 = 1 << 63;
 }
 
 /// Bits of [`Record::flags`].
@@ -137,6 +145,10 @@ pub mod names {
     pub const RETURN: &str = "function_return";
     /// The program behind the instructions by which a function is left.
     pub const EXIT: &str = "function_exit";
+    /// The program behind the entries of Go's functions.
+    pub const GO_ENTRY: &str = "go_entry";
+    /// The program behind the instructions by which Go's functions are left.
+    pub const GO_EXIT: &str = "go_exit";
     /// Raw tracepoint program: a thread ends.
     pub const THREAD_EXIT: &str = "thread_exit";
     /// Raw tracepoint program: a process executes another program.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::backend::Refusal;
 
 /// Index into [`Plan::modules`]; also the upper half of a function id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModuleId(pub u32);
 
 /// `(module_id << 32) | symbol_index`, unique within a session; what the kernel hands back as the attach cookie.
@@ -30,7 +30,7 @@ impl FunctionId {
 }
 
 /// An ELF file that holds probed functions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Module {
     /// Its id within the session.
     pub id: ModuleId,
@@ -41,6 +41,8 @@ pub struct Module {
     pub open_path: PathBuf,
     /// GNU build-id in lower-case hex, if the file has one.
     pub build_id: Option<String>,
+    /// Whether Go's compiler made it: its functions run on stacks of their own.
+    pub is_go: bool,
     /// Where it is loaded: (pid, the address that the file's virtual address 0 has there).
     pub bases: Vec<(u32, u64)>,
 }
@@ -66,6 +68,10 @@ pub struct Function {
     pub size: u64,
     /// File offset of the probe, in bytes.
     pub probe_offset: u64,
+    /// How far the probe was moved from where it was asked for, in bytes: to a cheaper instruction that sees the same calls.
+    pub moved: u64,
+    /// Whether the probe sits on the jump of Go's stack check.
+    pub stack_check: bool,
     /// The instruction there, as text.
     pub first_instruction: String,
     /// How its returns are recorded.

@@ -258,8 +258,8 @@ mod tests {
             id: ModuleId(0),
             path: "/opt/app".into(),
             open_path: "/opt/app".into(),
-            build_id: None,
             bases: vec![(7, 0x1_0000)],
+            ..Module::default()
         };
         let skipped = vec![Skipped { symbol: "g".into(), why: "no code".into() }];
         Plan {

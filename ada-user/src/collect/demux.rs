@@ -42,6 +42,8 @@ pub(crate) struct Demux {
     /// Live threads; a free place is `None`.
     threads: Vec<Option<Thread>>,
     by_tid: HashMap<u32, usize>,
+    /// The calls on stacks that are no thread's own, by process and stack: goroutines go from thread to thread.
+    stacks: HashMap<(u32, u32), CallStack>,
     /// The place of the thread of the last event.
     latest: Option<((u32, u32), usize)>,
     /// The folder that a thread id had last, for losses that are reported after its end.
@@ -77,6 +79,7 @@ impl Demux {
             returns: ReturnsTable::new(plan),
             threads: Vec::new(),
             by_tid: HashMap::new(),
+            stacks: HashMap::new(),
             latest: None,
             folders: HashMap::new(),
             lost,
@@ -263,9 +266,13 @@ impl Demux {
             self.unwritten += 1;
             return;
         };
+        let stack = match record.stack {
+            0 => &mut thread.stack,
+            stack => self.stacks.entry((record.tgid, stack)).or_default(),
+        };
         let (kind, depth) = match record.kind {
-            kind::CALL => (EventKind::Call, thread.stack.call(call_of(record, returns))),
-            _ => match thread.stack.ret(record.sp, record.function_id) {
+            kind::CALL => (EventKind::Call, stack.call(call_of(record, returns))),
+            _ => match stack.ret(record.sp, record.function_id) {
                 Ok(depth) => (EventKind::Return, depth),
                 // With nothing lost, its call lies before the recording; after the end, maybe behind it.
                 Err(_) if !within || (self.lost)() == 0 => return,
@@ -310,6 +317,7 @@ impl Demux {
         {
             thread.stack.clear();
         }
+        self.stacks.retain(|(pid, _), _| *pid != record.tgid);
         // Its other threads are gone, and so is the one that called execve under its own id.
         for index in 0..self.threads.len() {
             if self.is_of(index, record.tgid)

@@ -47,7 +47,7 @@ unsafe impl GlobalAlloc for Counting {
 fn plan() -> Plan {
     let id = ModuleId(0);
     let path = std::path::PathBuf::from("program");
-    let module = Module { id, path: path.clone(), open_path: path, build_id: None, bases: Vec::new() };
+    let module = Module { id, path: path.clone(), open_path: path, ..Module::default() };
     let function =
         Function { id: FunctionId::new(id, 0), name: "f".to_owned(), returns: Returns::Probe, ..Function::default() };
     Plan { modules: vec![module], functions: vec![function], probes: Vec::new() }
@@ -145,6 +145,23 @@ fn execve_ends_the_other_threads_and_all_frames() {
     assert_eq!(read(dir.path(), 1), [(EventKind::Call, 0)]);
     assert_eq!(read(dir.path(), 2), [(EventKind::Call, 0)]);
     assert_eq!(demux.ledger().execs.len(), 1);
+}
+
+#[test]
+fn a_goroutine_keeps_its_depth_on_another_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demux = demux(dir.path(), 0);
+    let on_stack = |tid, kind, below: u64| Record { stack: 5, ..record(tid, kind, 0u64.wrapping_sub(below)) };
+    demux.event(&on_stack(7, kind::CALL, 100), None);
+    demux.event(&record(7, kind::CALL, 1000), None);
+    demux.event(&on_stack(8, kind::CALL, 200), None);
+    demux.event(&on_stack(8, kind::RETURN, 200), None);
+    demux.event(&on_stack(8, kind::RETURN, 100), None);
+    demux.event(&record(7, kind::RETURN, 1000), None);
+    demux.finish();
+    let (call, ret) = (EventKind::Call, EventKind::Return);
+    assert_eq!(read(dir.path(), 0), [(call, 0), (call, 0), (ret, 0)]);
+    assert_eq!(read(dir.path(), 1), [(call, 1), (ret, 1), (ret, 0)]);
 }
 
 #[test]

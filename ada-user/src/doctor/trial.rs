@@ -113,7 +113,7 @@ impl Site {
             returns: if returns { Returns::Probe } else { Returns::NotRecorded("a seccomp filter might object") },
             ..Function::default()
         };
-        let module = Module { id: ModuleId(0), path, open_path, build_id: None, bases: Vec::new() };
+        let module = Module { path, open_path, ..Module::default() };
         Plan { modules: vec![module], functions: vec![function], probes: Vec::new() }
     }
 }

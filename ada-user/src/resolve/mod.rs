@@ -313,5 +313,5 @@ fn site_of(code: &Code, module: &str, found: &Found, offset: u64, by_pattern: bo
 
 fn new_module(id: ModuleId, file: &TargetFile, code: &Code) -> Module {
     let (path, open_path) = (file.path.clone(), file.open_path.clone());
-    Module { id, path, open_path, build_id: code.elf.build_id(), bases: Vec::new() }
+    Module { id, path, open_path, build_id: code.elf.build_id(), is_go: code.is_go(), bases: Vec::new() }
 }

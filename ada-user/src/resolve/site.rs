@@ -9,6 +9,7 @@ use super::error::ResolveError;
 use super::functions::{Code, Found};
 use crate::disasm::{self, Boundary, MAX_INSTRUCTION};
 use crate::elf::{Machine, UnwindStart};
+use crate::go;
 use crate::plan::{Function, FunctionId, Returns};
 use crate::spec::ModuleSpec;
 
@@ -22,6 +23,9 @@ const KEEP_RETURN_ADDRESS: [&str; 6] =
 /// Without leading underscores.
 const READ_RETURN_ADDRESS: [&str; 9] =
     ["dlopen", "dlmopen", "dlsym", "dlvsym", "libc_dlopen_mode", "libc_dlsym", "mcount", "fentry__", "gmon_start__"];
+
+/// Bytes at a Go function's start that its stack check is looked for in.
+const MAX_CHECK: u64 = 64;
 
 /// What is known of how the code at a site is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +51,10 @@ pub(super) struct Site {
     pub(super) size: u64,
     /// File offset of the probe.
     pub(super) probe_offset: u64,
+    /// How far that is from where it was asked for.
+    moved: u64,
+    /// Whether it is the jump of Go's stack check.
+    stack_check: bool,
     first_instruction: String,
     /// How the code there is entered.
     pub(super) entered: Entered,
@@ -64,6 +72,8 @@ impl Site {
             address: self.address,
             size: self.size,
             probe_offset: self.probe_offset,
+            moved: self.moved,
+            stack_check: self.stack_check,
             first_instruction: self.first_instruction,
             returns,
         }
@@ -75,7 +85,9 @@ pub(super) fn in_function(code: &Code, module: &str, found: &Found, offset: u64)
     if offset > 0 {
         check_offset(code, module, found, offset)?;
     }
-    let address = found.address.wrapping_add(offset);
+    let check = if offset == 0 { stack_check(code, found) } else { None };
+    let moved = check.unwrap_or(0);
+    let address = found.address.wrapping_add(offset + moved);
     let (probe_offset, first_instruction) = instruction_at(code, module, &found.name, address)?;
     let start = code.elf.code_offset(found.address);
     Ok(Site {
@@ -87,6 +99,8 @@ pub(super) fn in_function(code: &Code, module: &str, found: &Found, offset: u64)
         offset: start.unwrap_or(probe_offset),
         size: found.size,
         probe_offset,
+        moved,
+        stack_check: check.is_some(),
         first_instruction,
         entered: if offset == 0 { entered(code, found) } else { Entered::Otherwise },
     })
@@ -112,9 +126,19 @@ pub(super) fn at_address(code: &Code, module: &str, spec: &ModuleSpec, address: 
         offset: probe_offset,
         size: 0,
         probe_offset,
+        moved: 0,
+        stack_check: false,
         first_instruction,
         entered: if called { Entered::Called } else { Entered::Otherwise },
     })
+}
+
+/// Where Go's function checks its stack: at its entry, a call that first needs a larger one would count twice.
+fn stack_check(code: &Code, found: &Found) -> Option<u64> {
+    if !code.is_go() || code.elf.machine() != Machine::X86_64 {
+        return None;
+    }
+    go::stack_check(found.address, code.elf.code(found.address, found.size.min(MAX_CHECK))?)
 }
 
 fn label(spec: &ModuleSpec) -> String {

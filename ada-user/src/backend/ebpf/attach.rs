@@ -9,7 +9,7 @@ use std::{
     slice,
 };
 
-use ada_format::wire::names;
+use ada_format::wire::{cookie, names};
 use aya::{
     Ebpf,
     programs::{
@@ -94,7 +94,8 @@ pub(super) fn count(plan: &Plan) -> u64 {
 /// Attaches programs that do nothing where [`attach`] would attach those that record.
 pub(super) fn attach_empty(plan: &Plan, pids: &[u32]) -> Result<Vec<OwnedFd>, AttachError> {
     let load = || sys::load_empty().map_err(|error| AttachError::system("loading an empty eBPF program", error));
-    let programs = object::MultiPrograms { entry: load()?, ret: load()?, exit: load()? };
+    let programs =
+        object::MultiPrograms { entry: load()?, ret: load()?, exit: load()?, go_entry: load()?, go_exit: load()? };
     attach_multi(&programs, plan, pids).map(|(links, _)| links)
 }
 
@@ -106,6 +107,18 @@ enum Kind {
     Entry,
 }
 
+impl object::MultiPrograms {
+    fn of(&self, kind: Kind, module: &Module) -> &OwnedFd {
+        match (kind, module.is_go) {
+            (Kind::Return, _) => &self.ret,
+            (Kind::Exit, false) => &self.exit,
+            (Kind::Exit, true) => &self.go_exit,
+            (Kind::Entry, false) => &self.entry,
+            (Kind::Entry, true) => &self.go_entry,
+        }
+    }
+}
+
 const KINDS: [Kind; 3] = [Kind::Return, Kind::Exit, Kind::Entry];
 
 type Attached = (Vec<OwnedFd>, Vec<Refusal>);
@@ -113,12 +126,8 @@ type Attached = (Vec<OwnedFd>, Vec<Refusal>);
 fn attach_multi(programs: &object::MultiPrograms, plan: &Plan, pids: &[u32]) -> Result<Attached, AttachError> {
     let mut attached = (Vec::new(), Vec::new());
     for kind in KINDS {
-        let program = match kind {
-            Kind::Return => &programs.ret,
-            Kind::Exit => &programs.exit,
-            Kind::Entry => &programs.entry,
-        };
         for module in &plan.modules {
+            let program = programs.of(kind, module);
             let (offsets, cookies) = sites(plan, module, kind);
             for pid in pids.iter().filter(|pid| !offsets.is_empty() && !is_elsewhere(plan, module, **pid)) {
                 let sites = sys::Sites {
@@ -155,7 +164,7 @@ fn attach_batch(
             halves.into_iter().try_for_each(|half| attach_batch(program, half, kind, module, attached))
         }
         None if is_of_a_site(&error) && !attached.0.is_empty() => {
-            attached.1.extend(sites.cookies.iter().map(|cookie| refusal(FunctionId(*cookie), kind, &error)));
+            attached.1.extend(sites.cookies.iter().map(|cookie| refusal(*cookie, kind, &error)));
             Ok(())
         }
         _ => Err(attach_error(error, module, sites.pid)),
@@ -169,12 +178,13 @@ fn is_of_a_site(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EIO | libc::ENOEXEC | ENOTSUPP))
 }
 
-fn refusal(function: FunctionId, kind: Kind, error: &std::io::Error) -> Refusal {
+fn refusal(cookie: u64, kind: Kind, error: &std::io::Error) -> Refusal {
     let why = match error.raw_os_error() {
         Some(libc::EINVAL) => "the kernel finds no place for a probe there".to_owned(),
         Some(code) if code > 500 => "the kernel takes no probe on its instruction".to_owned(),
         _ => format!("the kernel refuses the probe: {error}"),
     };
+    let function = FunctionId(cookie & !cookie::STACK_CHECK);
     Refusal { function, calls_recorded: kind != Kind::Entry, why }
 }
 
@@ -196,28 +206,29 @@ fn sites(plan: &Plan, module: &Module, kind: Kind) -> (Vec<u64>, Vec<u64>) {
             _ => &[],
         };
         sites.0.extend_from_slice(offsets);
-        sites.1.extend(offsets.iter().map(|_| function.id.0));
+        let check = if kind == Kind::Entry && function.stack_check { cookie::STACK_CHECK } else { 0 };
+        sites.1.extend(offsets.iter().map(|_| function.id.0 | check));
     }
     sites
 }
 
 fn attach_perf(ebpf: &mut Ebpf, plan: &Plan, pids: &[u32]) -> Result<Vec<Refusal>, AttachError> {
     let (mut attached, mut refusals) = (0u64, Vec::new());
-    for kind in KINDS {
-        let name = match kind {
-            Kind::Return => names::RETURN,
-            Kind::Exit => names::EXIT,
-            Kind::Entry => names::ENTRY,
-        };
-        let program = object::load_uprobe(ebpf, name)?;
-        for module in &plan.modules {
+    let passes = KINDS.into_iter().flat_map(|kind| [(kind, false), (kind, true)]);
+    let needed = |(kind, is_go): &(Kind, bool)| {
+        // Go's functions never have return probes.
+        !(*is_go && *kind == Kind::Return) && plan.modules.iter().any(|module| module.is_go == *is_go)
+    };
+    for (kind, is_go) in passes.filter(needed) {
+        let program = object::load_uprobe(ebpf, program_name(kind, is_go))?;
+        for module in plan.modules.iter().filter(|module| module.is_go == is_go) {
             let (offsets, cookies) = sites(plan, module, kind);
             for (offset, cookie) in offsets.iter().zip(cookies) {
                 for pid in pids.iter().filter(|pid| !is_elsewhere(plan, module, **pid)) {
                     match attach_perf_one(program, module, *offset, cookie, *pid) {
                         Ok(()) => attached += 1,
                         Err(error) if attached > 0 && is_of_a_site(&error) => {
-                            refusals.push(refusal(FunctionId(cookie), kind, &error));
+                            refusals.push(refusal(cookie, kind, &error));
                         }
                         Err(error) => return Err(attach_error(error, module, *pid)),
                     }
@@ -226,6 +237,16 @@ fn attach_perf(ebpf: &mut Ebpf, plan: &Plan, pids: &[u32]) -> Result<Vec<Refusal
         }
     }
     Ok(refusals)
+}
+
+fn program_name(kind: Kind, is_go: bool) -> &'static str {
+    match (kind, is_go) {
+        (Kind::Return, _) => names::RETURN,
+        (Kind::Exit, false) => names::EXIT,
+        (Kind::Exit, true) => names::GO_EXIT,
+        (Kind::Entry, false) => names::ENTRY,
+        (Kind::Entry, true) => names::GO_ENTRY,
+    }
 }
 
 fn attach_perf_one(program: &mut UProbe, module: &Module, offset: u64, cookie: u64, pid: u32) -> std::io::Result<()> {

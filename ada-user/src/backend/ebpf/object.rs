@@ -39,6 +39,8 @@ pub(super) struct MultiPrograms {
     pub(super) entry: OwnedFd,
     pub(super) ret: OwnedFd,
     pub(super) exit: OwnedFd,
+    pub(super) go_entry: OwnedFd,
+    pub(super) go_exit: OwnedFd,
 }
 
 /// Loads the object: makes its maps, for `cpus` processors, and gives it `config`.
@@ -67,6 +69,8 @@ pub(super) fn load_multi(ebpf: &Ebpf) -> Result<MultiPrograms, AttachError> {
         entry: load_program(&object, names::ENTRY)?,
         ret: load_program(&object, names::RETURN)?,
         exit: load_program(&object, names::EXIT)?,
+        go_entry: load_program(&object, names::GO_ENTRY)?,
+        go_exit: load_program(&object, names::GO_EXIT)?,
     })
 }
 
