@@ -7,6 +7,7 @@ mod build_id;
 mod debug_file;
 mod dynamic;
 mod hazards;
+mod slots;
 mod symbols;
 mod unwind;
 
@@ -26,6 +27,7 @@ use object::{Endianness, ReadCache, ReadRef};
 
 pub use debug_file::open_debug_file;
 pub use dynamic::Dynamic;
+pub use slots::{Slot, SlotSource};
 pub(crate) use symbols::split_version;
 pub use symbols::{Symbol, SymbolKind, SymbolTable, Version};
 pub use unwind::UnwindStart;
@@ -223,11 +225,26 @@ impl Elf {
     /// Up to `size` bytes (at most 1 MiB) of the file at a virtual address; fewer at the end of its segment.
     #[must_use]
     pub fn code(&self, address: u64, size: u64) -> Option<&[u8]> {
+        self.loaded(address, size.min(MAX_CODE))
+    }
+
+    /// Up to `size` bytes of the file at a virtual address; fewer at the end of its segment.
+    fn loaded(&self, address: u64, size: u64) -> Option<&[u8]> {
         let segment = self.segments.iter().find(|segment| segment.contains(address))?;
         let from = address - segment.address;
-        let size = size.min(segment.file_size - from).min(MAX_CODE);
         let offset = segment.offset.checked_add(from)?;
-        (&self.cache).read_bytes_at(offset, size).ok()
+        (&self.cache).read_bytes_at(offset, size.min(segment.file_size - from)).ok()
+    }
+
+    /// The virtual address that an address of a process has in this file, if it lies in executable mappings of it.
+    #[must_use]
+    pub fn unload(&self, address: u64, mappings: &[Mapping]) -> Option<u64> {
+        let mut code = mappings.iter().filter(|mapping| mapping.executable);
+        let mapping = code.find(|mapping| (mapping.start..mapping.end).contains(&address))?;
+        let offset = mapping.offset.checked_add(address - mapping.start)?;
+        let from = |segment: &Segment| offset.checked_sub(segment.offset).filter(|&from| from < segment.file_size);
+        let mut code = self.segments.iter().filter(|segment| segment.executable);
+        code.find_map(|segment| segment.address.checked_add(from(segment)?))
     }
 
     /// The addresses that the file's virtual address 0 has in a process with these mappings of it: one per time that
