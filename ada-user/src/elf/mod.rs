@@ -6,6 +6,7 @@
 mod build_id;
 mod debug_file;
 mod dynamic;
+mod gopclntab;
 mod hazards;
 mod slots;
 mod symbols;
@@ -27,6 +28,7 @@ use object::{Endianness, ReadCache, ReadRef};
 
 pub use debug_file::open_debug_file;
 pub use dynamic::Dynamic;
+pub use gopclntab::GoFunction;
 pub use slots::{Slot, SlotSource};
 pub(crate) use symbols::split_version;
 pub use symbols::{Symbol, SymbolKind, SymbolTable, Version};

@@ -49,7 +49,7 @@ impl Elf {
     }
 
     /// The tables that the loader works through; a static program has none, and its start code uses a section's.
-    fn relocations(&self) -> Vec<&[Rela64<Endianness>]> {
+    pub(super) fn relocations(&self) -> Vec<&[Rela64<Endianness>]> {
         let value_of = |wanted| self.dynamic_entries().find(|&(tag, _)| tag == wanted).map(|(_, value)| value);
         let table = |address, size| {
             let bytes = self.loaded(value_of(address)?, value_of(size)?)?;
