@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::{apt, cmd};
 
 /// A program that the tests or the benches start, and the Debian package it is in.
-const PROGRAMS: [(&str, &str); 18] = [
+const PROGRAMS: [(&str, &str); 19] = [
     ("gcc", "gcc"),
     ("g++", "g++"),
     ("objdump", "binutils"),
@@ -26,6 +26,7 @@ const PROGRAMS: [(&str, &str); 18] = [
     ("sudo", "sudo"),
     ("unshare", "util-linux"),
     ("timeout", "coreutils"),
+    ("xz", "xz-utils"),
 ];
 
 /// Runs the subcommand.

@@ -8,6 +8,7 @@ mod debug_file;
 mod dynamic;
 mod gopclntab;
 mod hazards;
+mod mini_debug;
 mod slots;
 mod symbols;
 mod unwind;
@@ -174,8 +175,15 @@ impl Elf {
         if !std::fs::metadata(path).map_err(read_error)?.is_file() {
             return Err(ElfError::NotElf { path: path.to_owned() });
         }
-        let file = File::open(path).map_err(read_error)?;
-        let metadata = file.metadata().map_err(read_error)?;
+        Self::from_file(File::open(path).map_err(read_error)?, path)
+    }
+
+    /// Reads the headers of an open file; `path` is what messages call it.
+    ///
+    /// # Errors
+    /// As [`Elf::open`].
+    pub fn from_file(file: File, path: &Path) -> Result<Self, ElfError> {
+        let metadata = file.metadata().map_err(|source| ElfError::Read { path: path.to_owned(), source })?;
         check_ident(&file, path)?;
         let cache = ReadCache::new(file);
         let damaged = |error: object::Error| ElfError::Damaged { path: path.to_owned(), what: error.to_string() };

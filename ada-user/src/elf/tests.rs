@@ -37,7 +37,12 @@ fn read_all(path: &Path) {
         }
         let _ = table.named("main").count();
     }
-    let _ = (elf.slots().len(), elf.go_functions().map(|functions| functions.len()), elf.unload(0x7000_0000, &[]));
+    let _ = (
+        elf.mini_debug().is_some(),
+        elf.slots().len(),
+        elf.go_functions().map(|functions| functions.len()),
+        elf.unload(0x7000_0000, &[]),
+    );
     let mapping = Mapping { start: 0x7000_0000, end: 0x7100_0000, offset: 0x1000, executable: true };
     let _ = elf.load_bases(&[mapping], 4096);
 }
