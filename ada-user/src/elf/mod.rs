@@ -10,6 +10,7 @@ mod gopclntab;
 mod hazards;
 mod mini_debug;
 mod slots;
+mod symbol_file;
 mod symbols;
 mod unwind;
 
@@ -31,6 +32,7 @@ pub use debug_file::open_debug_file;
 pub use dynamic::Dynamic;
 pub use gopclntab::GoFunction;
 pub use slots::{Slot, SlotSource};
+pub use symbol_file::{NamedFunction, SymbolFile, SymbolFileError};
 pub(crate) use symbols::split_version;
 pub use symbols::{Symbol, SymbolKind, SymbolTable, Version};
 pub use unwind::UnwindStart;
