@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod elf;
 pub mod exits;
 pub mod go;
+pub mod ifunc;
 pub mod launch;
 pub mod loader;
 pub mod pattern;

@@ -7,10 +7,11 @@ use anyhow::{Result, bail};
 use crate::{apt, cmd};
 
 /// A program that the tests or the benches start, and the Debian package it is in.
-const PROGRAMS: [(&str, &str); 17] = [
+const PROGRAMS: [(&str, &str); 19] = [
     ("gcc", "gcc"),
     ("g++", "g++"),
     ("objdump", "binutils"),
+    ("go", "golang-go"),
     ("python3", "python3"),
     ("bpftrace", "bpftrace"),
     ("bpftool", "bpftool"),
@@ -25,6 +26,7 @@ const PROGRAMS: [(&str, &str); 17] = [
     ("sudo", "sudo"),
     ("unshare", "util-linux"),
     ("timeout", "coreutils"),
+    ("xz", "xz-utils"),
 ];
 
 /// Runs the subcommand.

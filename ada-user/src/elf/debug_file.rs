@@ -49,14 +49,16 @@ fn debug_link(elf: &Elf) -> Option<String> {
 }
 
 fn belongs(elf: &Elf, debug: &Elf) -> bool {
-    if elf.id() == debug.id() || debug.symtab().is_none() {
-        return false;
-    }
-    match (elf.build_id(), debug.build_id()) {
+    elf.id() != debug.id() && debug.symtab().is_some() && same_build(elf, debug)
+}
+
+/// Whether addresses in the one file are addresses in the other.
+pub(super) fn same_build(elf: &Elf, other: &Elf) -> bool {
+    match (elf.build_id(), other.build_id()) {
         (Some(ours), Some(theirs)) => ours == theirs,
         (None, None) => {
             let code = code_sections(elf);
-            !code.is_empty() && code == code_sections(debug)
+            !code.is_empty() && code == code_sections(other)
         }
         _ => false,
     }

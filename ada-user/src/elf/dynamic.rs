@@ -3,7 +3,6 @@
 //! Invariant: it comes from program headers alone, as for ld.so; sections may be missing.
 
 use object::Endianness;
-use object::ReadRef;
 use object::elf::{self as raw, DynamicTag};
 use object::read::elf::{Dyn, ProgramHeader};
 
@@ -60,7 +59,7 @@ impl Elf {
         String::from_utf8(path.to_vec()).ok()
     }
 
-    fn dynamic_entries(&self) -> impl Iterator<Item = (DynamicTag, u64)> {
+    pub(super) fn dynamic_entries(&self) -> impl Iterator<Item = (DynamicTag, u64)> {
         let mut headers = self.program_headers().iter();
         let entries = headers.find_map(|header| header.dynamic(self.endian, &self.cache).ok().flatten());
         let entries: &[raw::Dyn64<Endianness>] = entries.unwrap_or_default();
@@ -71,10 +70,7 @@ impl Elf {
     fn dynamic_strings(&self) -> Option<&[u8]> {
         let value_of = |wanted| self.dynamic_entries().find(|&(tag, _)| tag == wanted).map(|(_, value)| value);
         let (address, size) = (value_of(raw::DT_STRTAB)?, value_of(raw::DT_STRSZ)?);
-        let segment = self.segments.iter().find(|segment| segment.contains(address))?;
-        let from = address - segment.address;
-        let size = size.min(segment.file_size - from).min(MAX_STRINGS);
-        (&self.cache).read_bytes_at(segment.offset.checked_add(from)?, size).ok()
+        self.loaded(address, size.min(MAX_STRINGS))
     }
 }
 

@@ -33,12 +33,6 @@ impl Elf {
         SWITCHES.into_iter().any(is_used)
     }
 
-    /// Whether Go's compiler made it: its stacks move, which a return probe does not survive.
-    #[must_use]
-    pub fn is_go(&self) -> bool {
-        [&b".gopclntab"[..], b".go.buildinfo", b".note.go.buildid"].iter().any(|name| self.has_section(name))
-    }
-
     fn is_c_library(&self) -> bool {
         let soname = self.dynamic().soname.unwrap_or_default();
         ["libc.", "libpthread.", "ld-linux", "ld-musl"].iter().any(|stem| soname.starts_with(stem))
@@ -48,7 +42,7 @@ impl Elf {
         self.symtab().into_iter().chain(self.dynsym())
     }
 
-    fn has_section(&self, name: &[u8]) -> bool {
+    pub(super) fn has_section(&self, name: &[u8]) -> bool {
         self.sections().is_some_and(|sections| sections.section_by_name(self.endian, name).is_some())
     }
 }

@@ -6,7 +6,11 @@
 mod build_id;
 mod debug_file;
 mod dynamic;
+mod gopclntab;
 mod hazards;
+mod mini_debug;
+mod slots;
+mod symbol_file;
 mod symbols;
 mod unwind;
 
@@ -26,6 +30,9 @@ use object::{Endianness, ReadCache, ReadRef};
 
 pub use debug_file::open_debug_file;
 pub use dynamic::Dynamic;
+pub use gopclntab::GoFunction;
+pub use slots::{Slot, SlotSource};
+pub use symbol_file::{NamedFunction, SymbolFile, SymbolFileError};
 pub(crate) use symbols::split_version;
 pub use symbols::{Symbol, SymbolKind, SymbolTable, Version};
 pub use unwind::UnwindStart;
@@ -170,8 +177,15 @@ impl Elf {
         if !std::fs::metadata(path).map_err(read_error)?.is_file() {
             return Err(ElfError::NotElf { path: path.to_owned() });
         }
-        let file = File::open(path).map_err(read_error)?;
-        let metadata = file.metadata().map_err(read_error)?;
+        Self::from_file(File::open(path).map_err(read_error)?, path)
+    }
+
+    /// Reads the headers of an open file; `path` is what messages call it.
+    ///
+    /// # Errors
+    /// As [`Elf::open`].
+    pub fn from_file(file: File, path: &Path) -> Result<Self, ElfError> {
+        let metadata = file.metadata().map_err(|source| ElfError::Read { path: path.to_owned(), source })?;
         check_ident(&file, path)?;
         let cache = ReadCache::new(file);
         let damaged = |error: object::Error| ElfError::Damaged { path: path.to_owned(), what: error.to_string() };
@@ -223,11 +237,26 @@ impl Elf {
     /// Up to `size` bytes (at most 1 MiB) of the file at a virtual address; fewer at the end of its segment.
     #[must_use]
     pub fn code(&self, address: u64, size: u64) -> Option<&[u8]> {
+        self.loaded(address, size.min(MAX_CODE))
+    }
+
+    /// Up to `size` bytes of the file at a virtual address; fewer at the end of its segment.
+    fn loaded(&self, address: u64, size: u64) -> Option<&[u8]> {
         let segment = self.segments.iter().find(|segment| segment.contains(address))?;
         let from = address - segment.address;
-        let size = size.min(segment.file_size - from).min(MAX_CODE);
         let offset = segment.offset.checked_add(from)?;
-        (&self.cache).read_bytes_at(offset, size).ok()
+        (&self.cache).read_bytes_at(offset, size.min(segment.file_size - from)).ok()
+    }
+
+    /// The virtual address that an address of a process has in this file, if it lies in executable mappings of it.
+    #[must_use]
+    pub fn unload(&self, address: u64, mappings: &[Mapping]) -> Option<u64> {
+        let mut code = mappings.iter().filter(|mapping| mapping.executable);
+        let mapping = code.find(|mapping| (mapping.start..mapping.end).contains(&address))?;
+        let offset = mapping.offset.checked_add(address - mapping.start)?;
+        let from = |segment: &Segment| offset.checked_sub(segment.offset).filter(|&from| from < segment.file_size);
+        let mut code = self.segments.iter().filter(|segment| segment.executable);
+        code.find_map(|segment| segment.address.checked_add(from(segment)?))
     }
 
     /// The addresses that the file's virtual address 0 has in a process with these mappings of it: one per time that

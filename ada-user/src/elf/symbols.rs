@@ -125,7 +125,7 @@ impl<'a> SymbolTable<'a> {
         strings.get(usize::try_from(symbol.st_name(self.endian)).ok()?..)
     }
 
-    fn symbol(&self, index: usize) -> Option<Symbol<'a>> {
+    pub(super) fn symbol(&self, index: usize) -> Option<Symbol<'a>> {
         let symbol = self.symbols.get(index)?;
         let kind = kind_of(symbol)?;
         let text = CStr::from_bytes_until_nul(self.string(symbol)?).ok()?.to_str().ok()?;

@@ -28,11 +28,21 @@ fn read_all(path: &Path) {
     let _ = open_debug_file(&elf, path, Path::new("/"));
     for table in [elf.symtab(), elf.dynsym()].into_iter().flatten() {
         for symbol in table.iter() {
-            let _ = (elf.unwind_start(symbol.address), elf.code(symbol.address, symbol.size));
+            let _ = (
+                elf.unwind_start(symbol.address),
+                elf.unwind_size(symbol.address),
+                elf.code(symbol.address, symbol.size),
+            );
             let _ = elf.code_offset(symbol.address);
         }
         let _ = table.named("main").count();
     }
+    let _ = (
+        elf.mini_debug().is_some(),
+        elf.slots().len(),
+        elf.go_functions().map(|functions| functions.len()),
+        elf.unload(0x7000_0000, &[]),
+    );
     let mapping = Mapping { start: 0x7000_0000, end: 0x7100_0000, offset: 0x1000, executable: true };
     let _ = elf.load_bases(&[mapping], 4096);
 }
@@ -89,6 +99,11 @@ fn unwind_table_knows_functions_from_parts() {
     assert_eq!(start("main"), UnwindStart::Function);
     assert_eq!(start("main.cold"), UnwindStart::Part);
     assert_eq!(elf.unwind_start(elf.entry() + 1), UnwindStart::Unknown);
+    for name in ["outer", "main", "main.cold"] {
+        let symbol = table.named(name).next().unwrap();
+        assert_eq!(elf.unwind_size(symbol.address), Some(symbol.size), "{name}");
+    }
+    assert_eq!(elf.unwind_size(elf.entry() + 1), None);
 }
 
 #[test]

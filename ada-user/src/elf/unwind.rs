@@ -34,7 +34,7 @@ impl Elf {
         let Some(entry) = self.unwind_entry(address) else {
             return UnwindStart::Unknown;
         };
-        match self.starts_as_called(entry) {
+        match Entry::parse(self, entry).map(Entry::starts_as_called) {
             Some(true) => UnwindStart::Function,
             Some(false) => UnwindStart::Part,
             None => UnwindStart::Unknown,
@@ -45,6 +45,13 @@ impl Elf {
     #[must_use]
     pub fn has_unwind_table(&self) -> bool {
         self.unwind_table().is_some()
+    }
+
+    /// Bytes of the code that starts at a virtual address, where no symbol tells; `None` if no entry starts there.
+    #[must_use]
+    pub fn unwind_size(&self, address: u64) -> Option<u64> {
+        let entry = Entry::parse(self, self.unwind_entry(address)?)?;
+        (entry.size > 0).then_some(entry.size)
     }
 
     /// Virtual address of the frame description entry (FDE) of the code that starts at `address`.
@@ -68,19 +75,35 @@ impl Elf {
         let table = data.get(usize::try_from(HEADER_SIZE).ok()?..)?;
         Some((base, table.as_chunks::<8>().0))
     }
+}
 
-    /// Whether the entry keeps the rules of its common entry (CFA = stack pointer + one word) at its first byte.
-    fn starts_as_called(&self, entry: u64) -> Option<bool> {
-        let mut fde = Cursor::of_entry(self, entry)?;
+/// A frame description entry (FDE).
+struct Entry<'a> {
+    cie: Cie,
+    /// Bytes of code that it describes.
+    size: u64,
+    /// Its instructions.
+    rules: Cursor<'a>,
+}
+
+impl<'a> Entry<'a> {
+    fn parse(elf: &'a Elf, address: u64) -> Option<Self> {
+        let mut fde = Cursor::of_entry(elf, address)?;
         let cie_distance = fde.u32()?;
-        let cie = entry.checked_add(4)?.checked_sub(u64::from(cie_distance))?;
-        let cie = Cie::parse(Cursor::of_entry(self, cie)?)?;
-        fde.skip(2 * cie.pointer_size)?;
+        let cie = address.checked_add(4)?.checked_sub(u64::from(cie_distance))?;
+        let cie = Cie::parse(Cursor::of_entry(elf, cie)?)?;
+        fde.skip(cie.pointer_size)?;
+        let size = fde.unsigned(cie.pointer_size)?;
         let augmentation = fde.uleb()?;
         fde.skip(augmentation)?;
+        Some(Self { cie, size, rules: fde })
+    }
+
+    /// Whether it keeps the rules of its common entry (CFA = stack pointer + one word) at its first byte.
+    fn starts_as_called(mut self) -> bool {
         // DW_CFA_nop, DW_CFA_advance_loc*: nothing changes before the first instruction has run.
-        let at_rest = matches!(fde.u8(), None | Some(0x00..=0x04 | 0x40..=0x7f));
-        Some(at_rest && !cie.signal_frame)
+        let at_rest = matches!(self.rules.u8(), None | Some(0x00..=0x04 | 0x40..=0x7f));
+        at_rest && !self.cie.signal_frame
     }
 }
 
@@ -160,6 +183,14 @@ impl<'a> Cursor<'a> {
 
     fn u32(&mut self) -> Option<u32> {
         read_u32(self.take(4)?)
+    }
+
+    /// A little-endian number of 2, 4 or 8 bytes.
+    fn unsigned(&mut self, size: u64) -> Option<u64> {
+        let bytes = self.take(usize::try_from(size).ok()?)?;
+        let mut word = [0; 8];
+        word.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(u64::from_le_bytes(word))
     }
 
     /// A LEB128 number; signed ones are only skipped.
