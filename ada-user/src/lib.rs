@@ -12,6 +12,7 @@ pub mod elf;
 pub mod exits;
 pub mod launch;
 pub mod loader;
+pub mod placement;
 pub mod plan;
 pub mod privileges;
 pub mod process;

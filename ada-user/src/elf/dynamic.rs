@@ -60,7 +60,7 @@ impl Elf {
         String::from_utf8(path.to_vec()).ok()
     }
 
-    fn dynamic_entries(&self) -> impl Iterator<Item = (DynamicTag, u64)> {
+    pub(super) fn dynamic_entries(&self) -> impl Iterator<Item = (DynamicTag, u64)> {
         let mut headers = self.program_headers().iter();
         let entries = headers.find_map(|header| header.dynamic(self.endian, &self.cache).ok().flatten());
         let entries: &[raw::Dyn64<Endianness>] = entries.unwrap_or_default();

@@ -7,6 +7,7 @@ mod build_id;
 mod debug_file;
 mod dynamic;
 mod hazards;
+mod loaded;
 mod symbols;
 mod unwind;
 

@@ -41,21 +41,31 @@ impl Elf {
         }
     }
 
+    /// Virtual addresses at which the table's entries start: of functions and of parts of them, in order.
+    pub fn unwind_starts(&self) -> impl Iterator<Item = u64> {
+        let (base, entries) = self.unwind_table().unwrap_or_default();
+        entries.iter().map(move |entry| base.wrapping_add_signed(i64::from(read_i32(&entry[..4]))))
+    }
+
     /// Virtual address of the frame description entry (FDE) of the code that starts at `address`.
     fn unwind_entry(&self, address: u64) -> Option<u64> {
+        let (base, entries) = self.unwind_table()?;
+        let at = |bytes: &[u8]| base.wrapping_add_signed(i64::from(read_i32(bytes)));
+        let found = entries.binary_search_by_key(&address, |entry| at(&entry[..4])).ok()?;
+        entries.get(found).map(|entry| at(&entry[4..]))
+    }
+
+    /// The search table of .eh_frame_hdr: pairs of a start and its entry, both relative to the address that comes first.
+    fn unwind_table(&self) -> Option<(u64, &[[u8; 8]])> {
         let mut headers = self.program_headers().iter();
         let header = headers.find(|header| header.p_type(self.endian) == raw::PT_GNU_EH_FRAME)?;
-        let base = header.p_vaddr(self.endian);
         let (offset, size) = header.file_range(self.endian);
         let data = (&self.cache).read_bytes_at(offset, size).ok()?;
         if data.get(..4)? != HEADER {
             return None;
         }
         let table = data.get(usize::try_from(HEADER_SIZE).ok()?..)?;
-        let (entries, _) = table.as_chunks::<8>();
-        let at = |bytes: &[u8]| base.wrapping_add_signed(i64::from(read_i32(bytes)));
-        let found = entries.binary_search_by_key(&address, |entry| at(&entry[..4])).ok()?;
-        entries.get(found).map(|entry| at(&entry[4..]))
+        Some((header.p_vaddr(self.endian), table.as_chunks::<8>().0))
     }
 
     /// Whether the entry keeps the rules of its common entry (CFA = stack pointer + one word) at its first byte.
