@@ -56,9 +56,11 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// The executable blocks.
+    /// The executable blocks, but for impossible ones.
     pub(super) fn code(&self) -> impl Iterator<Item = &Block<'a>> {
-        self.blocks.iter().filter(|block| block.executable)
+        self.blocks
+            .iter()
+            .filter(|block| block.executable && block.address.checked_add(block.bytes.len() as u64).is_some())
     }
 
     /// From the first executable byte to the last.

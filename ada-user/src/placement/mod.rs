@@ -7,6 +7,8 @@
 //! and only if nothing that is known of the file leads between the entry and the site. In doubt it stays at the entry.
 
 mod image;
+#[cfg(test)]
+mod oracle;
 mod pass;
 mod price;
 mod sweep;
@@ -28,14 +30,13 @@ pub use targets::Targets;
 /// As many instructions are passed at most: those that are moved over usually number one to five.
 const MAX_PASSED: usize = 32;
 
-/// What must be seen, and still be intact, where the probe sits.
+/// What must be seen, and still be intact, where the probe sits, besides every call, the stack pointer and the return
+/// address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
     /// The argument registers, what they point to, and the frame pointer, because they are recorded.
     pub arguments: bool,
-    /// The return address on top of the stack, because a return probe replaces it, or because it is read.
-    pub return_address: bool,
-    /// Calls that end in a fault at once, as of a null pointer that the first instruction follows: nothing that may fault is
+    /// Calls that end in a fault at once, as of a null pointer that the first instruction follows: no load that may fault is
     /// passed.
     pub faults: bool,
 }
@@ -97,7 +98,7 @@ impl<'a> Placer<'a> {
             let offset = next.wrapping_sub(entry);
             if !self.passage.passes(&self.instruction)
                 || offset >= size
-                || self.targets.any_in(self.instruction.ip() + 1..=next)
+                || self.targets.any_in(self.instruction.ip().wrapping_add(1)..=next)
             {
                 break;
             }

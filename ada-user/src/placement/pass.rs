@@ -4,7 +4,8 @@
 //! read and write. Whatever is not on it ends the search.
 
 use iced_x86::{
-    ConditionCode, EncodingKind, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory, UsedRegister,
+    ConditionCode, EncodingKind, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
+    Register, UsedMemory, UsedRegister,
 };
 
 use super::Needs;
@@ -91,7 +92,8 @@ fn leaves_memory(needs: Needs, instruction: &Instruction, memory: &UsedMemory) -
         OpAccess::None | OpAccess::NoMemAccess => true,
         _ if needs.faults && !is_there(instruction, memory) => false,
         access if !writes(access) => true,
-        _ => !needs.arguments && !(needs.return_address && is_return_address(instruction, memory)),
+        // A write to anywhere might be one to the return address.
+        _ => !needs.arguments && is_there(instruction, memory) && !is_return_address(instruction, memory),
     }
 }
 
@@ -135,7 +137,8 @@ fn is_listed(instruction: &Instruction) -> bool {
         && !instruction.has_lock_prefix()
         && !instruction.has_rep_prefix()
         && !instruction.has_repne_prefix()
-        && !instruction.is_string_instruction();
+        && !instruction.is_string_instruction()
+        && !instruction.is_privileged();
     plain && is_known(instruction)
 }
 
@@ -150,9 +153,9 @@ fn is_known(instruction: &Instruction) -> bool {
         Mov | Movzx | Movsx | Movsxd | Lea | Add | Adc | Sub | Sbb | And | Or | Xor | Not | Neg | Inc | Dec | Cmp
         | Test | Shl | Shr | Sar | Rol | Ror | Mul | Imul | Cbw | Cwde | Cdqe | Cwd | Cdq | Cqo | Bswap | Bsf | Bsr
         | Tzcnt | Lzcnt | Popcnt => true,
-        Movd | Movq | Movss | Movsd | Movups | Movupd | Movdqu | Movaps | Movapd | Movdqa | Movhps | Movhpd | Movlps
-        | Movlpd | Movhlps | Movlhps | Pxor | Xorps | Xorpd | Pand | Andps | Por | Pshufd | Punpckldq | Punpcklqdq
-        | Unpcklps | Unpcklpd => true,
+        Movd | Movq | Movss | Movsd | Movups | Movupd | Movdqu | Movaps | Movapd | Movdqa | Movhps | Movhpd
+        | Movlps | Movlpd | Movhlps | Movlhps | Pxor | Xorps | Xorpd | Pand | Andps | Por | Pshufd | Punpckldq
+        | Punpcklqdq | Unpcklps | Unpcklpd => true,
         // In memory, a bit's number reaches beyond the operand; an exchange is a locked one.
         Bt | Bts | Btr | Btc | Xchg => (0..instruction.op_count()).all(|op| instruction.op_kind(op) != OpKind::Memory),
         // `setcc` and `cmovcc`: no jump, and yet a condition.

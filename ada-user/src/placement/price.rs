@@ -105,9 +105,7 @@ fn is_emulated_branch(instruction: &Instruction) -> bool {
 fn opcode(instruction: &Instruction, bytes: &[u8]) -> Option<u8> {
     let mut rest = bytes.get(prefixes(bytes).len()..)?;
     let skip = match instruction.encoding() {
-        EncodingKind::Legacy | EncodingKind::D3NOW => {
-            usize::from(matches!(rest.first(), Some(0x40..=0x4f)))
-        }
+        EncodingKind::Legacy | EncodingKind::D3NOW => usize::from(matches!(rest.first(), Some(0x40..=0x4f))),
         EncodingKind::VEX if rest.first() == Some(&0xc5) => 2,
         EncodingKind::VEX => 3,
         EncodingKind::EVEX => 4,

@@ -134,7 +134,8 @@ impl Found {
 
     /// All that a jump or a `lea` which starts at any byte leads to, and in a fixed file all constants.
     fn every_byte(&mut self, address: u64, bytes: &[u8], marks: &mut Marks) {
-        for (at, index) in (address..).zip(0..bytes.len()) {
+        for index in 0..bytes.len() {
+            let at = address.wrapping_add(index as u64);
             let code = bytes.get(index..).unwrap_or_default();
             if let Some(target) = branch(at, code) {
                 self.target(target, marks);
