@@ -15,6 +15,7 @@ pub mod ifunc;
 pub mod launch;
 pub mod loader;
 pub mod pattern;
+pub mod placement;
 pub mod plan;
 pub mod privileges;
 pub mod process;

@@ -8,6 +8,7 @@ mod debug_file;
 mod dynamic;
 mod gopclntab;
 mod hazards;
+mod loaded;
 mod mini_debug;
 mod slots;
 mod symbol_file;

@@ -54,6 +54,12 @@ impl Elf {
         (entry.size > 0).then_some(entry.size)
     }
 
+    /// Virtual addresses at which the table's entries start: of functions and of parts of them, in order.
+    pub fn unwind_starts(&self) -> impl Iterator<Item = u64> {
+        let (base, entries) = self.unwind_table().unwrap_or_default();
+        entries.iter().map(move |entry| base.wrapping_add_signed(i64::from(read_i32(&entry[..4]))))
+    }
+
     /// Virtual address of the frame description entry (FDE) of the code that starts at `address`.
     fn unwind_entry(&self, address: u64) -> Option<u64> {
         let (base, entries) = self.unwind_table()?;
@@ -66,14 +72,13 @@ impl Elf {
     fn unwind_table(&self) -> Option<(u64, &[[u8; 8]])> {
         let mut headers = self.program_headers().iter();
         let header = headers.find(|header| header.p_type(self.endian) == raw::PT_GNU_EH_FRAME)?;
-        let base = header.p_vaddr(self.endian);
         let (offset, size) = header.file_range(self.endian);
         let data = (&self.cache).read_bytes_at(offset, size).ok()?;
         if data.get(..4)? != HEADER {
             return None;
         }
         let table = data.get(usize::try_from(HEADER_SIZE).ok()?..)?;
-        Some((base, table.as_chunks::<8>().0))
+        Some((header.p_vaddr(self.endian), table.as_chunks::<8>().0))
     }
 }
 
