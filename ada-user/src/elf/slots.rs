@@ -22,8 +22,6 @@ pub enum SlotSource<'a> {
 pub struct Slot<'a> {
     /// Its virtual address.
     pub address: u64,
-    /// What the linker put there: as long as the loader has added nothing but the base to it, it is not yet bound.
-    pub linked: u64,
     /// How it is filled.
     pub source: SlotSource<'a>,
 }
@@ -42,8 +40,7 @@ impl Elf {
                     SlotSource::Symbol(symbols.as_ref()?.symbol(index.0)?)
                 }
             };
-            let address = relocation.r_offset(self.endian);
-            Some(Slot { address, linked: self.word(address).unwrap_or(0), source })
+            Some(Slot { address: relocation.r_offset(self.endian), source })
         };
         relocations.into_iter().flatten().filter_map(slot).collect()
     }
@@ -81,9 +78,12 @@ impl Elf {
         }
     }
 
-    /// The little-endian word at a virtual address.
-    fn word(&self, address: u64) -> Option<u64> {
-        self.loaded(address, 8)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+    /// What the linker put into a slot (0 if nothing): as long as the loader has added no more than the base to it, the
+    /// slot is not yet bound.
+    #[must_use]
+    pub fn linked(&self, slot: &Slot<'_>) -> u64 {
+        let bytes = self.loaded(slot.address, 8).and_then(|bytes| bytes.first_chunk());
+        bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 }
 

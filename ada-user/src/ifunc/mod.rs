@@ -110,11 +110,15 @@ impl Reader<'_> {
     fn read(&self, module: &Elf, mappings: &[Mapping], choices: &mut Choices) {
         let is_own = module.id() == self.elf.id();
         let slots = module.slots().into_iter();
-        let slots: Vec<_> = slots.filter_map(|slot| Some((slot, self.resolver_of(&slot, is_own)?))).collect();
+        let known = slots.filter_map(|slot| {
+            let resolver = self.resolver_of(&slot, is_own)?;
+            Some((slot.address, module.linked(&slot), resolver))
+        });
+        let known: Vec<(u64, u64, u64)> = known.collect();
         for base in module.load_bases(mappings, rustix::param::page_size() as u64) {
-            for (slot, resolver) in &slots {
-                if let Some(address) = self.bound(slot, base).filter(|address| address != resolver) {
-                    choices.entry(*resolver).or_default().insert(address);
+            for &(slot, linked, resolver) in &known {
+                if let Some(address) = self.bound(slot, linked, base).filter(|&address| address != resolver) {
+                    choices.entry(resolver).or_default().insert(address);
                 }
             }
         }
@@ -136,11 +140,11 @@ impl Reader<'_> {
     }
 
     /// The function of the file that a slot of a module loaded at `base` leads to, once the loader has bound it.
-    fn bound(&self, slot: &Slot<'_>, base: u64) -> Option<u64> {
+    fn bound(&self, slot: u64, linked: u64, base: u64) -> Option<u64> {
         let mut word = [0; 8];
-        self.memory.read_exact_at(&mut word, base.wrapping_add(slot.address)).ok()?;
+        self.memory.read_exact_at(&mut word, base.wrapping_add(slot)).ok()?;
         let value = u64::from_le_bytes(word);
-        if value == slot.linked || value == slot.linked.wrapping_add(base) {
+        if value == linked || value == linked.wrapping_add(base) {
             return None;
         }
         self.elf.unload(value, &self.mappings)
