@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use crate::backend::Refusal;
+use crate::placement::Price;
 
 /// Index into [`Plan::modules`]; also the upper half of a function id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +75,10 @@ pub struct Function {
     pub stack_check: bool,
     /// The instruction there, as text.
     pub first_instruction: String,
+    /// What a hit costs there.
+    pub price: Price,
+    /// What it would cost at the function's first instruction.
+    pub entry_price: Price,
     /// How its returns are recorded.
     pub returns: Returns,
 }

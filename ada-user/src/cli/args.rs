@@ -70,6 +70,16 @@ pub(crate) struct ChoiceArgs {
     /// which exceptions, panics and stack switches do not disturb
     #[arg(long, value_enum, default_value_t = ReturnsHow::Auto, value_name = "HOW")]
     pub(crate) returns: ReturnsHow,
+    /// Where in a function its probe goes: at the cheapest instruction that sees the same calls, or at its first
+    #[arg(long, value_enum, default_value_t = Place::Cheapest, value_name = "WHERE")]
+    pub(crate) placement: Place,
+    /// Record the argument and return-value registers of every event as well
+    #[arg(long)]
+    pub(crate) detail: bool,
+    /// More names: an ELF file of the same build with symbols, or text as nm or perf-PID.map write it; for one library
+    /// as LIB=FILE; repeatable
+    #[arg(long, value_name = "[LIB=]FILE")]
+    pub(crate) symbols: Vec<OsString>,
 }
 
 /// What to record and how.
@@ -92,9 +102,6 @@ pub(crate) struct RecordArgs {
     /// Record calls only, not returns: cheaper, and safe for functions that exceptions leave
     #[arg(long, conflicts_with = "returns")]
     pub(crate) entry_only: bool,
-    /// Record the argument and return-value registers of every event as well
-    #[arg(long)]
-    pub(crate) detail: bool,
     /// Size of each processor's ring buffer, such as 4M: a power of two, at least 4K [default: by the machine, 1M to 32M]
     #[arg(long, value_name = "SIZE", value_parser = ring_size)]
     pub(crate) buffer_size: Option<u32>,
@@ -118,6 +125,15 @@ pub(crate) enum Attach {
     Multi,
     /// perf-event links
     Perf,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum Place {
+    /// Where a hit costs least: an instruction that the kernel need not single-step (docs/placement.md)
+    #[default]
+    Cheapest,
+    /// At the first instruction, which a call that faults at once reaches too
+    Entry,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]

@@ -1,11 +1,20 @@
 //! From the arguments that choose functions to specs and the options that they are resolved with.
 
-use ada_user::{
-    resolve::{DEFAULT_EXCLUDES, ResolveOptions, ReturnsPolicy},
-    spec::{ProbeSpec, SpecError},
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    sync::Arc,
 };
 
-use super::args::{ChoiceArgs, ReturnsHow};
+use ada_user::{
+    elf::SymbolFile,
+    resolve::{DEFAULT_EXCLUDES, PlacementPolicy, ResolveOptions, ReturnsPolicy, Symbols},
+    spec::{ModuleSpec, ProbeSpec, SpecError},
+};
+use anyhow::Result;
+
+use super::args::{ChoiceArgs, Place, ReturnsHow};
 
 /// The specs that `texts` and `args` ask for.
 pub(super) fn specs(texts: &[String], args: &ChoiceArgs) -> Result<Vec<ProbeSpec>, SpecError> {
@@ -14,7 +23,7 @@ pub(super) fn specs(texts: &[String], args: &ChoiceArgs) -> Result<Vec<ProbeSpec
 }
 
 /// How they are resolved.
-pub(super) fn options(args: &ChoiceArgs) -> Result<ResolveOptions, SpecError> {
+pub(super) fn options(args: &ChoiceArgs) -> Result<ResolveOptions> {
     let excludes = args.exclude.iter().map(|text| ProbeSpec::parse_anywhere(text)).collect::<Result<_, _>>()?;
     let defaults = DEFAULT_EXCLUDES.iter().filter(|_| !args.no_default_excludes);
     let everything_but = defaults.map(|(text, _)| text.parse()).collect::<Result<_, _>>()?;
@@ -23,5 +32,29 @@ pub(super) fn options(args: &ChoiceArgs) -> Result<ResolveOptions, SpecError> {
         ReturnsHow::Uretprobe => ReturnsPolicy::Probe,
         ReturnsHow::Ret => ReturnsPolicy::Exits,
     };
-    Ok(ResolveOptions { returns, excludes, everything_but })
+    let placement = match args.placement {
+        Place::Cheapest => PlacementPolicy::Cheapest,
+        Place::Entry => PlacementPolicy::Entry,
+    };
+    let symbols = args.symbols.iter().map(|text| symbols(text)).collect::<Result<_>>()?;
+    Ok(ResolveOptions { returns, placement, registers: args.detail, symbols, excludes, everything_but })
+}
+
+/// `LIB=FILE`, or `FILE`, which may contain an equals sign after a slash.
+fn symbols(text: &OsStr) -> Result<Symbols> {
+    let bytes = text.as_bytes();
+    let split = bytes.iter().position(|byte| *byte == b'=').filter(|_| !Path::new(text).exists());
+    let (module, file) = match split.map(|at| (&bytes[..at], &bytes[at + 1..])) {
+        Some((module, file)) => (Some(module_spec(module)?), OsStr::from_bytes(file)),
+        None => (None, text),
+    };
+    Ok(Symbols { module, names: Arc::new(SymbolFile::open(Path::new(file))?) })
+}
+
+/// What stands before the colon of a spec.
+fn module_spec(module: &[u8]) -> Result<ModuleSpec> {
+    let mut text = OsString::from(OsStr::from_bytes(module));
+    text.push(":*");
+    let spec: ProbeSpec = text.to_string_lossy().parse()?;
+    Ok(spec.module)
 }

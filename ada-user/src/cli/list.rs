@@ -2,10 +2,12 @@
 //!
 //! Invariant: what is listed is what a recording with the same specs and target would plan.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ada_user::placement::Price;
 use ada_user::plan::{Function, Plan, Returns};
 use ada_user::resolve::{self, DEFAULT_EXCLUDES};
 use ada_user::target::Target;
@@ -99,7 +101,7 @@ impl Place {
 struct Site<'a> {
     function: &'a Function,
     module: &'a Path,
-    /// Bytes from the function's start.
+    /// Bytes from the function's start, as asked for.
     into: u64,
 }
 
@@ -109,15 +111,32 @@ impl Site<'_> {
         if self.into == 0 { name } else { format!("{name}+{:#x}", self.into) }
     }
 
+    /// The name, its version, and its other names.
+    fn names(&self) -> String {
+        let version = self.function.version.as_ref().filter(|version| !self.function.name.ends_with(version.as_str()));
+        let name = self.name() + version.map_or("", String::as_str);
+        match self.function.aliases.as_slice() {
+            [] => name,
+            [alias] => format!("{name} = {}", printable(alias)),
+            [alias, others @ ..] => format!("{name} = {} (+{})", printable(alias), others.len()),
+        }
+    }
+
+    /// Virtual address of the function, or of what was asked for in it.
     fn address(&self) -> u64 {
         self.function.address.wrapping_add(self.into)
+    }
+
+    /// Where the probe is, seen from there.
+    fn site(&self) -> String {
+        format!("+{:#x}", self.function.moved)
     }
 }
 
 fn sites(plan: &Plan) -> impl Iterator<Item = Site<'_>> {
     plan.functions.iter().filter_map(|function| {
         let module = plan.modules.iter().find(|module| module.id == function.id.module())?;
-        let into = function.probe_offset.saturating_sub(function.offset);
+        let into = function.probe_offset.saturating_sub(function.offset).saturating_sub(function.moved);
         Some(Site { function, module: &module.path, into })
     })
 }
@@ -129,17 +148,21 @@ fn text(plan: &Plan) -> String {
         ("ADDRESS", true),
         ("FILE OFFSET", true),
         ("SIZE", true),
-        ("FIRST INSTRUCTION", false),
+        ("SITE", true),
+        ("INSTRUCTION", false),
+        ("PRICE", false),
         ("RETURNS", false),
     ]);
     for site in sites(plan) {
         table.row([
             printable(&site.module.to_string_lossy()).into_owned(),
-            site.name(),
+            site.names(),
             format!("{:#x}", site.address()),
             format!("{:#x}", site.function.probe_offset),
             if site.function.size == 0 { "?".to_owned() } else { site.function.size.to_string() },
+            site.site(),
             site.function.first_instruction.clone(),
+            site.function.price.name().to_owned(),
             returns(&site.function.returns),
         ]);
     }
@@ -147,7 +170,31 @@ fn text(plan: &Plan) -> String {
     let lines = skipped.map(|(probe, skipped)| {
         format!("skipped by {}: {} ({})\n", printable(&probe.spec), printable(&skipped.symbol), printable(&skipped.why))
     });
-    lines.fold(table.to_string(), |text, line| text + &line)
+    lines.fold(table.to_string(), |text, line| text + &line) + &shares(plan)
+}
+
+/// How many of the functions of each file have a cheap site, where there are several.
+fn shares(plan: &Plan) -> String {
+    let mut text = String::new();
+    for module in &plan.modules {
+        let of_module = || plan.functions.iter().filter(|function| function.id.module() == module.id);
+        let count = of_module().count();
+        if count < 2 {
+            continue;
+        }
+        let share = |price: fn(&Function) -> Price| {
+            let cheap = of_module().filter(|function| price(function).is_cheap()).count();
+            format!("{:.1} %", 100.0 * cheap as f64 / count as f64)
+        };
+        let (placed, first) = (share(|function| function.price), share(|function| function.entry_price));
+        let path = module.path.to_string_lossy();
+        let _ = writeln!(
+            text,
+            "{}: {placed} of {count} functions at a cheap site ({first} at the first instruction)",
+            printable(&path)
+        );
+    }
+    text
 }
 
 /// How returns will be recorded.
@@ -176,12 +223,17 @@ fn jsonl(plan: &Plan) -> String {
         json!({
             "module": site.module.to_string_lossy(),
             "function": function.name,
+            "version": function.version,
+            "aliases": function.aliases,
             "demangled": function.demangled,
             "address": site.address(),
             "file_offset": function.probe_offset,
             "size": function.size,
             "offset_in_function": site.into,
-            "first_instruction": function.first_instruction,
+            "site": function.moved,
+            "instruction": function.first_instruction,
+            "price": function.price.name(),
+            "entry_price": function.entry_price.name(),
             "returns": function.returns.are_recorded(),
             "how_returns": returns(&function.returns),
             "exits": exits(&function.returns),
@@ -249,7 +301,10 @@ mod tests {
         };
         let whole = Function {
             id: FunctionId::new(ModuleId(0), 1),
-            probe_offset: 0x1000,
+            aliases: vec!["g".into()],
+            moved: 4,
+            price: Price::Emulated,
+            entry_price: Price::Stepped,
             size: 32,
             returns: Returns::Exits(vec![0x101f]),
             ..function.clone()
@@ -274,10 +329,11 @@ mod tests {
         assert_eq!(
             text(&plan()),
             "\
-MODULE    FUNCTION   ADDRESS  FILE OFFSET  SIZE  FIRST INSTRUCTION  RETURNS
-/opt/app  f()+0x4   0x401004       0x1004     ?  push %rbp          no: no need
-/opt/app  f()       0x401000       0x1000    32  push %rbp          1 exit
+MODULE    FUNCTION   ADDRESS  FILE OFFSET  SIZE  SITE  INSTRUCTION  PRICE     RETURNS
+/opt/app  f()+0x4   0x401004       0x1004     ?  +0x0  push %rbp    unknown   no: no need
+/opt/app  f() = g   0x401000       0x1004    32  +0x4  push %rbp    emulated  1 exit
 skipped by exe:f: g (no code)
+/opt/app: 50.0 % of 2 functions at a cheap site (0.0 % at the first instruction)
 "
         );
     }

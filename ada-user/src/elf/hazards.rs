@@ -19,8 +19,8 @@ impl Elf {
             return true;
         }
         // Stripped of the names that would tell, as when the C++ library is linked in: the exception tables are still
-        // there. The C library has some for the sake of its callers' cancellation, and throws nothing.
-        self.symtab().is_none() && self.has_section(b".gcc_except_table") && !self.is_c_library()
+        // there.
+        self.symtab().is_none() && self.has_section(b".gcc_except_table")
     }
 
     /// Whether it switches stacks (coroutines).
@@ -33,7 +33,9 @@ impl Elf {
         SWITCHES.into_iter().any(is_used)
     }
 
-    fn is_c_library(&self) -> bool {
+    /// Whether it is (a part of) the C library.
+    #[must_use]
+    pub fn is_c_library(&self) -> bool {
         let soname = self.dynamic().soname.unwrap_or_default();
         ["libc.", "libpthread.", "ld-linux", "ld-musl"].iter().any(|stem| soname.starts_with(stem))
     }

@@ -126,6 +126,12 @@ impl SymbolFile {
         Ok(Self { path: path.to_owned(), names })
     }
 
+    /// Whether it is text, which does not say what file it is for.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        matches!(self.names, Names::Text(_))
+    }
+
     /// The path that it was opened by.
     #[must_use]
     pub fn path(&self) -> &Path {

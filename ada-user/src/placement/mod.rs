@@ -24,7 +24,7 @@ use iced_x86::{Decoder, DecoderOptions, Instruction};
 
 pub use image::{Block, Image};
 use pass::Passage;
-pub use price::{Kernel, Price, price};
+pub use price::{Kernel, Price, price, price_of};
 pub use targets::Targets;
 
 /// As many instructions are passed at most: those that are moved over usually number one to five.

@@ -4,10 +4,10 @@
 //!
 //! Invariant: what is said to be cheap was measured to be; what the kernel refuses is never a site.
 
-use iced_x86::{Code, EncodingKind, Instruction, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, EncodingKind, Instruction, Register};
 
 /// What the kernel does with the probed instruction, from the cheapest on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Price {
     /// A 5-byte nop at the function's entry, which the kernel turns into a call (6.18): no trap.
     Call,
@@ -18,6 +18,7 @@ pub enum Price {
     /// It accepts no probe there.
     Refused,
     /// Not known: no x86_64 code.
+    #[default]
     Unknown,
 }
 
@@ -61,6 +62,13 @@ impl Kernel {
 
 /// The nop that compilers leave room with at entries (`nopl 0x0(%rax,%rax,1)`).
 const NOP5: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
+
+/// Price of a probe at `address`, where `code` begins; `at_entry` if a function starts there.
+#[must_use]
+pub fn price_of(address: u64, code: &[u8], at_entry: bool, kernel: Kernel) -> Price {
+    let instruction = Decoder::with_ip(64, code, address, DecoderOptions::NONE).decode();
+    price(&instruction, code, at_entry, kernel)
+}
 
 /// Price of a probe on `instruction`, which `bytes` begin with; `at_entry` if a function starts there.
 #[must_use]

@@ -49,6 +49,15 @@ impl Catalogue {
         Self::of_entries(entries)
     }
 
+    /// Adds what other sources name.
+    pub(super) fn add(&mut self, entries: impl Iterator<Item = Entry>) {
+        let mut entries = entries.peekable();
+        if entries.peek().is_some() {
+            let known = std::mem::take(&mut self.entries);
+            *self = Self::of_entries(known.into_iter().chain(entries).collect());
+        }
+    }
+
     fn of_entries(mut entries: Vec<Entry>) -> Self {
         entries.sort_by_key(|entry| entry.address);
         entries.dedup_by(|next, kept| {
@@ -82,6 +91,12 @@ impl Catalogue {
 }
 
 impl Entry {
+    /// A function that is called `name`.
+    pub(super) fn named(address: u64, size: u64, name: &str, ifunc: bool) -> Self {
+        let name = Name { text: name.to_owned(), version: None, exported: false };
+        Self { address, size, ifunc, names: vec![name] }
+    }
+
     fn of(symbol: &Symbol<'_>, exported: bool) -> Option<Self> {
         let ifunc = match symbol.kind {
             SymbolKind::Function => false,

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::elf::ElfError;
+use crate::elf::{ElfError, SymbolFileError};
 
 /// Why specs cannot be resolved.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +93,16 @@ pub enum ResolveError {
         /// The spec.
         spec: String,
     },
+    /// No probe can sit there.
+    #[error(
+        "the kernel accepts no probe on the first instruction of '{function}' in {module}: give an offset behind it, as in +4"
+    )]
+    Refused {
+        /// The symbol.
+        function: String,
+        /// Path of the module.
+        module: String,
+    },
     /// A part of a function, matched by a pattern.
     #[error(
         "'{function}' in {module} is a part of a function that the compiler put elsewhere: probe the function itself"
@@ -114,6 +124,15 @@ pub enum ResolveError {
     /// A module that cannot be read.
     #[error(transparent)]
     Elf(#[from] ElfError),
+    /// A file of names that is of no use for a module.
+    #[error(transparent)]
+    Symbols(#[from] SymbolFileError),
+    /// A file of names that belongs to none of the probed files.
+    #[error("the names in {path} belong to none of the probed files: write LIB={path} to say which", path = path.display())]
+    UnusedSymbols {
+        /// As given.
+        path: PathBuf,
+    },
     /// No symbol of this name.
     #[error("{module} has no function '{function}'{stripped}{near}{elsewhere}",
         stripped = if *.stripped { " (it is stripped of all names but the exported ones: install its debug symbols)" } else { "" },
@@ -180,7 +199,7 @@ pub enum ResolveError {
         versions: Vec<String>,
     },
     /// An IFUNC without another function of its name.
-    #[error("'{function}' in {module} is resolved at run time (IFUNC); its resolver is not the function{near}",
+    #[error("'{function}' in {module} is resolved at run time (IFUNC), and what to cannot be told{near}",
         near = ifunc_hint(.near))]
     Ifunc {
         /// As typed.
@@ -280,11 +299,12 @@ impl ResolveError {
     /// The reason in a few words, for a function that is skipped while others of its spec are probed.
     pub(super) fn clause(&self) -> String {
         match self {
-            Self::Ifunc { .. } => "resolved at run time (IFUNC); its resolver is not the function".to_owned(),
+            Self::Ifunc { .. } => "resolved at run time (IFUNC), and what to cannot be told".to_owned(),
             Self::NotExecutable { .. } => "it lies outside of the executable segments".to_owned(),
             Self::NoInstruction { .. } => "its first bytes are no valid instruction".to_owned(),
             Self::OffsetBeyond { size, .. } => format!("it is only {size} bytes long"),
             Self::InsideInstruction { .. } => "no instruction starts at the offset".to_owned(),
+            Self::Refused { .. } => "the kernel accepts no probe on its first instruction".to_owned(),
             Self::Part { .. } => "a part of a function that the compiler put elsewhere".to_owned(),
             Self::Undecodable { at, .. } => format!("it cannot be decoded beyond +{at:#x}"),
             other => other.to_string(),

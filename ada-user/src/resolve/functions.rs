@@ -5,10 +5,12 @@
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::catalogue::{Catalogue, Entry, Name};
 use super::demangle::{NamePattern, Wanted, demangle};
-use crate::elf::{Elf, Symbol, SymbolKind, SymbolTable, open_debug_file, split_version};
+use crate::elf::{Elf, Symbol, SymbolFile, SymbolKind, SymbolTable, open_debug_file, split_version};
+use crate::placement::{Image, Targets};
 use crate::suggest;
 
 /// As many readable names are made for near matches.
@@ -21,8 +23,11 @@ pub(super) struct Code {
     /// Its path in the target, and the target's root, to find its debug file by.
     path: PathBuf,
     root: PathBuf,
+    /// Files of names that the user gave.
+    symbols: Vec<Arc<SymbolFile>>,
     debug: OnceCell<Option<Elf>>,
     catalogue: OnceCell<Catalogue>,
+    targets: OnceCell<Targets>,
     disturbs_returns: OnceCell<bool>,
     is_go: OnceCell<bool>,
 }
@@ -61,13 +66,15 @@ pub(super) struct Lookup {
 type Candidate = (Found, Option<bool>);
 
 impl Code {
-    pub(super) fn new(elf: Elf, path: PathBuf, root: PathBuf) -> Self {
+    pub(super) fn new(elf: Elf, path: PathBuf, root: PathBuf, symbols: Vec<Arc<SymbolFile>>) -> Self {
         Self {
             elf,
             path,
             root,
+            symbols,
             debug: OnceCell::new(),
             catalogue: OnceCell::new(),
+            targets: OnceCell::new(),
             disturbs_returns: OnceCell::new(),
             is_go: OnceCell::new(),
         }
@@ -77,7 +84,29 @@ impl Code {
     pub(super) fn catalogue(&self) -> &Catalogue {
         self.catalogue.get_or_init(|| {
             let tables = [(self.elf.dynsym(), true), (self.elf.symtab(), false), (self.debug_table(), false)];
-            Catalogue::new(tables.into_iter().filter_map(|(table, exported)| Some((table?, exported))))
+            let mut catalogue =
+                Catalogue::new(tables.into_iter().filter_map(|(table, exported)| Some((table?, exported))));
+            let go = self.elf.go_functions().unwrap_or_default();
+            catalogue
+                .add(go.iter().map(|function| Entry::named(function.address, function.size, function.name, false)));
+            for file in &self.symbols {
+                let code = file.functions().filter(|function| self.elf.code_offset(function.address).is_some());
+                catalogue.add(code.map(|f| Entry::named(f.address, f.size, f.name, f.ifunc)));
+            }
+            catalogue
+        })
+    }
+
+    /// Whether this file of names is one of its sources.
+    pub(super) fn has_symbols(&self, names: &Arc<SymbolFile>) -> bool {
+        self.symbols.iter().any(|own| Arc::ptr_eq(own, names))
+    }
+
+    /// Everything in its code that may be jumped to.
+    pub(super) fn targets(&self) -> &Targets {
+        self.targets.get_or_init(|| {
+            let starts = self.catalogue().entries().iter().map(|entry| entry.address);
+            Targets::find(&Image::of(&self.elf, starts))
         })
     }
 
@@ -100,28 +129,25 @@ impl Code {
                 (true, _) => lookup.note(&symbol, &mut candidates),
             }
         }
-        if candidates.is_empty() && version.is_none() {
-            candidates = self.find_elsewhere(name);
-        }
         lookup.functions = distinct(prefer_default(&candidates));
         lookup.functions.iter_mut().for_each(|found| found.add_aliases(self.catalogue()));
+        if candidates.is_empty() && version.is_none() {
+            lookup.functions = self.find_elsewhere(name);
+        }
         lookup.versions.sort_unstable();
         lookup.versions.dedup();
         lookup
     }
 
-    /// In the debug file by exact name, then everywhere by readable name.
-    fn find_elsewhere(&self, name: &str) -> Vec<Candidate> {
-        let debug = self.debug_table();
-        let exact: Vec<Candidate> =
-            debug.iter().flat_map(|table| table.named(name)).filter_map(|symbol| candidate(&symbol)).collect();
+    /// By exact name in the other sources of names, then everywhere by readable name.
+    fn find_elsewhere(&self, name: &str) -> Vec<Found> {
+        let entries = self.catalogue().entries().iter();
+        let exact: Vec<Found> = entries.clone().filter_map(|entry| Found::called(entry, |text| text == name)).collect();
         if !exact.is_empty() {
             return exact;
         }
         let wanted = Wanted::new(name);
-        let tables = self.own_tables().into_iter().chain(debug);
-        let symbols = tables.flat_map(|table| table.iter().collect::<Vec<_>>());
-        symbols.filter(|symbol| wanted.matches(symbol.name)).filter_map(|symbol| candidate(&symbol)).collect()
+        entries.filter_map(|entry| Found::called(entry, |text| wanted.matches(text))).collect()
     }
 
     /// The function that starts at an address, else the one that it lies in.
@@ -131,8 +157,10 @@ impl Code {
 
     /// Whether return probes would harm its callers, by the signs in the file or in its debug file.
     pub(super) fn disturbs_returns(&self) -> bool {
+        // The C library has an unwinder of its own, for cancelled threads, and throws nothing.
         let signs = |elf: &Elf| elf.unwinds() || elf.switches_stacks();
-        *self.disturbs_returns.get_or_init(|| signs(&self.elf) || self.debug_file().is_some_and(signs))
+        let disturbs = || !self.elf.is_c_library() && (signs(&self.elf) || self.debug_file().is_some_and(signs));
+        *self.disturbs_returns.get_or_init(disturbs)
     }
 
     /// Whether Go's compiler made it.
@@ -166,9 +194,8 @@ impl Code {
     pub(super) fn near(&self, name: &str) -> Vec<String> {
         let (name, _) = split_version(name);
         let wanted = Wanted::new(name);
-        let tables: Vec<SymbolTable<'_>> = self.own_tables().into_iter().chain(self.debug_table()).collect();
-        let functions =
-            || tables.iter().flat_map(SymbolTable::iter).filter(Symbol::is_function).map(|symbol| symbol.name);
+        let names = || self.catalogue().entries().iter().flat_map(|entry| &entry.names);
+        let functions = || names().map(|name| name.text.as_str());
         let mangled = functions().filter(|symbol| wanted.may_match(symbol)).take(MAX_DEMANGLED);
         let readable: Vec<String> =
             mangled.filter_map(demangle).filter(|readable| wanted.is_part_of(readable)).collect();
@@ -184,16 +211,25 @@ impl Code {
         self.debug_file()?.symtab()
     }
 
-    /// The separate debug file, where the file itself has no full symbol table.
+    /// The separate debug file, or the small one inside of the file, where that itself has no full symbol table.
     fn debug_file(&self) -> Option<&Elf> {
         if self.elf.symtab().is_some() {
             return None;
         }
-        self.debug.get_or_init(|| open_debug_file(&self.elf, &self.path, &self.root)).as_ref()
+        let find = || open_debug_file(&self.elf, &self.path, &self.root).or_else(|| self.elf.mini_debug());
+        self.debug.get_or_init(find).as_ref()
     }
 }
 
 impl Found {
+    /// The function under the first of its names that `is_it` accepts.
+    fn called(entry: &Entry, is_it: impl Fn(&str) -> bool) -> Option<Self> {
+        let name = entry.names.iter().find(|name| is_it(&name.text))?;
+        let mut found = Self { name: name.distinct(), version: name.version.clone(), ..Self::of(entry) };
+        found.add_names_of(entry);
+        Some(found)
+    }
+
     fn of(entry: &Entry) -> Self {
         let mut names = entry.names.iter();
         let best = names.next();
@@ -209,10 +245,28 @@ impl Found {
 
     /// Adds the other names of the same code.
     fn add_aliases(&mut self, catalogue: &Catalogue) {
-        let Some(entry) = catalogue.starting_at(self.address) else { return };
-        self.size = self.size.max(entry.size);
+        if let Some(entry) = catalogue.starting_at(self.address) {
+            self.size = self.size.max(entry.size);
+            self.add_names_of(entry);
+        }
+    }
+
+    /// Takes over all names of an entry but the one it has.
+    fn add_names_of(&mut self, entry: &Entry) {
         let others = entry.names.iter().map(Name::distinct).filter(|name| *name != self.name);
         self.aliases = others.collect();
+    }
+
+    /// An implementation of this indirect function: the same function to those who call it.
+    pub(super) fn implemented_at(&self, address: u64, code: &Code) -> Self {
+        let mut found = Self { address, size: 0, ifunc: false, ..self.clone() };
+        // Names of the resolver alone.
+        found.aliases.retain(|name| !name.ends_with("_ifunc"));
+        if let Some(entry) = code.catalogue().starting_at(address) {
+            found.size = entry.size;
+            found.aliases.extend(entry.names.iter().map(Name::distinct));
+        }
+        found
     }
 }
 

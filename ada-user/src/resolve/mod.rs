@@ -14,33 +14,61 @@ mod site;
 #[cfg(test)]
 mod tests;
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 pub use demangle::demangle;
 pub use error::ResolveError;
 pub use excludes::DEFAULT_EXCLUDES;
 pub use returns::ReturnsPolicy;
 
-use crate::elf::{FileId, SymbolKind};
+use crate::elf::{FileId, SymbolFile, SymbolKind};
+use crate::ifunc::Implementations;
 use crate::pattern::Pattern;
 use crate::plan::{Function, FunctionId, Module, ModuleId, Plan, ProbeReport, Skipped};
-use crate::spec::{FunctionSpec, ProbeSpec};
+use crate::spec::{FunctionSpec, ModuleSpec, ProbeSpec};
 use crate::target::{Target, TargetFile};
 use demangle::NamePattern;
 use excludes::Excludes;
 use functions::{Code, Found, Lookup};
 use modules::Located;
-use site::Site;
+use site::{Site, Sites};
 
 /// What is recorded of what the specs choose.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct ResolveOptions {
     /// How returns are recorded.
     pub returns: ReturnsPolicy,
+    /// Where in a function its probe goes.
+    pub placement: PlacementPolicy,
+    /// Whether registers are recorded, which a probe must then find as the caller left them.
+    pub registers: bool,
+    /// More names.
+    pub symbols: Vec<Symbols>,
     /// What no spec chooses.
     pub excludes: Vec<ProbeSpec>,
     /// What [`ProbeSpec::everything`] does not choose.
     pub everything_but: Vec<ProbeSpec>,
+}
+
+/// A file of names, and what it is for.
+#[derive(Clone, Debug)]
+pub struct Symbols {
+    /// The files whose functions it names; `None`: those of the same build, for text the program.
+    pub module: Option<ModuleSpec>,
+    /// The names.
+    pub names: Arc<SymbolFile>,
+}
+
+/// Where in a function its probe goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlacementPolicy {
+    /// At the cheapest instruction that sees the same calls (docs/placement.md).
+    #[default]
+    Cheapest,
+    /// At its first instruction.
+    Entry,
 }
 
 /// Chooses what will be probed. With several targets, a spec must choose something in one of them; its files in all of
@@ -60,6 +88,7 @@ pub fn resolve(specs: &[ProbeSpec], targets: &[Target], options: &ResolveOptions
     for spec in specs {
         planner.add_spec(spec)?;
     }
+    planner.check_symbols()?;
     Ok(planner.finish())
 }
 
@@ -67,7 +96,7 @@ struct Planner<'a> {
     targets: &'a [Target],
     options: &'a ResolveOptions,
     files: Vec<OpenFile>,
-    /// (file, file offset of the probe) to the index in `plan.functions`.
+    /// (file, file offset of what was asked for) to the index in `plan.functions`.
     sites: HashMap<(FileId, u64), usize>,
     plan: Plan,
 }
@@ -78,13 +107,14 @@ struct OpenFile {
     /// Index of the target that it was found in.
     target: usize,
     code: Code,
+    implementations: OnceCell<Implementations>,
     module: Option<ModuleId>,
     functions: u32,
 }
 
 /// What a spec means in one file.
 #[derive(Default)]
-struct Sites {
+struct Means {
     sites: Vec<Site>,
     /// Functions that have no site, and why.
     skipped: Vec<(String, ResolveError)>,
@@ -111,6 +141,15 @@ impl Planner<'_> {
         }
         self.plan.probes.push(report);
         Ok(())
+    }
+
+    /// A file of names that nothing came of was not what its giver thinks.
+    fn check_symbols(&self) -> Result<(), ResolveError> {
+        let is_used = |symbols: &&Symbols| self.files.iter().any(|file| file.code.has_symbols(&symbols.names));
+        match self.options.symbols.iter().find(|symbols| !is_used(symbols)) {
+            Some(unused) => Err(ResolveError::UnusedSymbols { path: unused.names.path().to_owned() }),
+            None => Ok(()),
+        }
     }
 
     fn labels(&self) -> String {
@@ -158,8 +197,8 @@ impl Planner<'_> {
         if let Some(known) = self.files.iter().position(|known| known.file.id == file.id) {
             return Ok(known);
         }
-        let code = modules::open(&file, &self.targets[target])?;
-        self.files.push(OpenFile { file, target, code, module: None, functions: 0 });
+        let code = modules::open(&file, &self.targets[target], &self.options.symbols)?;
+        self.files.push(OpenFile { file, target, code, implementations: OnceCell::new(), module: None, functions: 0 });
         Ok(self.files.len() - 1)
     }
 
@@ -167,7 +206,7 @@ impl Planner<'_> {
     fn add_sites(
         &mut self,
         index: usize,
-        found: Sites,
+        found: Means,
         report: &mut ProbeReport,
         first_error: &mut Option<ResolveError>,
     ) {
@@ -183,13 +222,13 @@ impl Planner<'_> {
     }
 
     /// The sites, and the functions that have none with the reason.
-    fn sites_in(&self, index: usize, spec: &ProbeSpec) -> Result<Sites, ResolveError> {
+    fn sites_in(&self, index: usize, spec: &ProbeSpec) -> Result<Means, ResolveError> {
         let code = &self.files[index].code;
         let module = self.files[index].file.path.display().to_string();
+        let mut finder = Sites::new(code, &module, &spec.module, self.options);
         let (found, offset) = match &spec.function {
             FunctionSpec::Address(address) => {
-                let site = site::at_address(code, &module, &spec.module, *address)?;
-                return Ok(Sites { sites: vec![site], ..Sites::default() });
+                return Ok(Means { sites: vec![finder.at_address(*address)?], ..Means::default() });
             }
             FunctionSpec::Pattern(pattern) => (self.matching(index, pattern), 0),
             FunctionSpec::Named { name, offset } => {
@@ -200,7 +239,7 @@ impl Planner<'_> {
                 (lookup.functions, *offset)
             }
         };
-        let mut all = Sites::default();
+        let mut all = Means::default();
         let excludes = self.excludes_for(index, spec);
         let by_pattern = matches!(spec.function, FunctionSpec::Pattern(_));
         for found in found {
@@ -208,12 +247,36 @@ impl Planner<'_> {
                 all.excluded += 1;
                 continue;
             }
-            match site_of(code, &module, &found, offset, by_pattern) {
-                Ok(site) => all.sites.push(site),
-                Err(error) => all.skipped.push((found.name, error)),
+            if by_pattern && site::is_part(&found.name) {
+                let error = ResolveError::Part { function: found.name.clone(), module: module.clone() };
+                all.skipped.push((found.name, error));
+                continue;
+            }
+            for found in self.implementations(index, found, &mut all) {
+                match finder.in_function(&found, offset) {
+                    Ok(site) => all.sites.push(site),
+                    Err(error) => all.skipped.push((found.name, error)),
+                }
             }
         }
         Ok(all)
+    }
+
+    /// The function itself, or, of one that is resolved at run time, what the target uses.
+    fn implementations(&self, index: usize, found: Found, all: &mut Means) -> Vec<Found> {
+        if !found.ifunc {
+            return vec![found];
+        }
+        let OpenFile { file, code, target, implementations, .. } = &self.files[index];
+        let choices = implementations.get_or_init(|| Implementations::of(&code.elf, file, &self.targets[*target]));
+        let addresses = choices.get(found.address);
+        if addresses.is_empty() {
+            let (function, module) = (found.name.clone(), file.path.display().to_string());
+            let mut near = code.near(&found.name);
+            near.retain(|name| *name != found.name);
+            all.skipped.push((found.name.clone(), ResolveError::Ifunc { function, module, near }));
+        }
+        addresses.into_iter().map(|address| found.implemented_at(address, code)).collect()
     }
 
     fn matching(&self, index: usize, pattern: &Pattern) -> Vec<Found> {
@@ -258,9 +321,10 @@ impl Planner<'_> {
     /// Adds a site, or joins it with the same one of an earlier spec.
     fn add_site(&mut self, index: usize, site: Site) -> FunctionId {
         let file = &mut self.files[index];
-        let key = (file.file.id, site.probe_offset);
+        let key = (file.file.id, site.asked_offset());
         let returns = returns::choose(&file.code, &site, self.options.returns);
         if let Some(known) = self.sites.get(&key).and_then(|&known| self.plan.functions.get_mut(known)) {
+            site.add_names_to(known);
             if returns.are_recorded() && !known.returns.are_recorded() {
                 *known = site.into_function(known.id, returns);
             }
@@ -296,19 +360,6 @@ impl Planner<'_> {
         self.plan.functions.sort_by_key(|function: &Function| function.id);
         self.plan
     }
-}
-
-fn site_of(code: &Code, module: &str, found: &Found, offset: u64, by_pattern: bool) -> Result<Site, ResolveError> {
-    if by_pattern && site::is_part(&found.name) {
-        return Err(ResolveError::Part { function: found.name.clone(), module: module.to_owned() });
-    }
-    if found.ifunc {
-        let (function, module) = (found.name.clone(), module.to_owned());
-        let mut near = code.near(&found.name);
-        near.retain(|name| *name != found.name);
-        return Err(ResolveError::Ifunc { function, module, near });
-    }
-    site::in_function(code, module, found, offset)
 }
 
 fn new_module(id: ModuleId, file: &TargetFile, code: &Code) -> Module {

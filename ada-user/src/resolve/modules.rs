@@ -4,7 +4,9 @@
 //! means several.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use super::Symbols;
 use super::error::ResolveError;
 use super::functions::Code;
 use crate::elf::Elf;
@@ -113,16 +115,28 @@ fn not_loaded(library: &str, spec: &ProbeSpec, target: &Target) -> ResolveError 
     }
 }
 
-/// Opens a file of a target.
-pub(super) fn open(file: &TargetFile, target: &Target) -> Result<Code, ResolveError> {
+/// Opens a file of a target, with those of `symbols` that belong to it.
+pub(super) fn open(file: &TargetFile, target: &Target, symbols: &[Symbols]) -> Result<Code, ResolveError> {
     let elf = Elf::open(&file.open_path)?;
-    Ok(Code::new(elf, file.path.clone(), target.root().to_owned()))
+    let mut own = Vec::new();
+    for Symbols { module, names } in symbols {
+        match module {
+            Some(module) if means(module, file) => names.check(&elf)?,
+            // Text tells nothing of the file that it is for.
+            None if names.is_text() && !file.is_program => continue,
+            None if names.check(&elf).is_ok() => {}
+            _ => continue,
+        }
+        own.push(Arc::clone(names));
+    }
+    Ok(Code::new(elf, file.path.clone(), target.root().to_owned(), own))
 }
 
 /// Specs of `function` in the target's files that define it: exported ones, and all of the program's own.
 pub(super) fn defined_elsewhere(function: &str, except: Option<&TargetFile>, target: &Target) -> Vec<String> {
     let others = target.files().iter().filter(|file| except.is_none_or(|except| except.id != file.id));
-    let defining = others.filter(|file| open(file, target).is_ok_and(|code| code.defines(function, !file.is_program)));
+    let defining =
+        others.filter(|file| open(file, target, &[]).is_ok_and(|code| code.defines(function, !file.is_program)));
     defining.take(MAX_ELSEWHERE).map(|file| format!("{}:{function}", short_name(file))).collect()
 }
 

@@ -7,9 +7,11 @@ use std::path::Path;
 use super::demangle::demangle;
 use super::error::ResolveError;
 use super::functions::{Code, Found};
+use super::{PlacementPolicy, ResolveOptions};
 use crate::disasm::{self, Boundary, MAX_INSTRUCTION};
 use crate::elf::{Machine, UnwindStart};
 use crate::go;
+use crate::placement::{self, Kernel, Needs, Placement, Placer, Price};
 use crate::plan::{Function, FunctionId, Returns};
 use crate::spec::ModuleSpec;
 
@@ -23,6 +25,9 @@ const KEEP_RETURN_ADDRESS: [&str; 6] =
 /// Without leading underscores.
 const READ_RETURN_ADDRESS: [&str; 9] =
     ["dlopen", "dlmopen", "dlsym", "dlvsym", "libc_dlopen_mode", "libc_dlsym", "mcount", "fentry__", "gmon_start__"];
+
+/// Bytes at a function's start that a site is looked for in.
+const MAX_PLACED: u64 = 512;
 
 /// Bytes at a Go function's start that its stack check is looked for in.
 const MAX_CHECK: u64 = 64;
@@ -51,8 +56,8 @@ pub(super) struct Site {
     pub(super) size: u64,
     /// File offset of the probe.
     pub(super) probe_offset: u64,
-    /// How far that is from where it was asked for.
-    moved: u64,
+    /// How far that is from where it was asked for, and what it costs.
+    placement: Placement,
     /// Whether it is the jump of Go's stack check.
     stack_check: bool,
     first_instruction: String,
@@ -61,6 +66,19 @@ pub(super) struct Site {
 }
 
 impl Site {
+    /// File offset of the instruction that was asked for, whether the probe is there or has been moved.
+    pub(super) fn asked_offset(&self) -> u64 {
+        self.probe_offset.wrapping_sub(self.placement.offset)
+    }
+
+    /// Adds its names to those of the function that was found there before.
+    pub(super) fn add_names_to(&self, function: &mut Function) {
+        let names = std::iter::once(&self.name).chain(&self.aliases);
+        let new: Vec<String> =
+            names.filter(|name| **name != function.name && !function.aliases.contains(name)).cloned().collect();
+        function.aliases.extend(new);
+    }
+
     pub(super) fn into_function(self, id: FunctionId, returns: Returns) -> Function {
         Function {
             id,
@@ -72,65 +90,151 @@ impl Site {
             address: self.address,
             size: self.size,
             probe_offset: self.probe_offset,
-            moved: self.moved,
+            moved: self.placement.offset,
             stack_check: self.stack_check,
             first_instruction: self.first_instruction,
+            price: self.placement.price,
+            entry_price: self.placement.first_price,
             returns,
         }
     }
 }
 
-/// The site `offset` bytes into a function.
-pub(super) fn in_function(code: &Code, module: &str, found: &Found, offset: u64) -> Result<Site, ResolveError> {
-    if offset > 0 {
-        check_offset(code, module, found, offset)?;
-    }
-    let check = if offset == 0 { stack_check(code, found) } else { None };
-    let moved = check.unwrap_or(0);
-    let address = found.address.wrapping_add(offset + moved);
-    let (probe_offset, first_instruction) = instruction_at(code, module, &found.name, address)?;
-    let start = code.elf.code_offset(found.address);
-    Ok(Site {
-        name: found.name.clone(),
-        version: found.version.clone(),
-        aliases: found.aliases.clone(),
-        demangled: demangle(&found.name),
-        address: found.address,
-        offset: start.unwrap_or(probe_offset),
-        size: found.size,
-        probe_offset,
-        moved,
-        stack_check: check.is_some(),
-        first_instruction,
-        entered: if offset == 0 { entered(code, found) } else { Entered::Otherwise },
-    })
+/// Finds the sites of one file.
+pub(super) struct Sites<'a> {
+    code: &'a Code,
+    /// The file's path, for messages.
+    module: &'a str,
+    spec: &'a ModuleSpec,
+    kernel: Kernel,
+    placer: Option<Placer<'a>>,
 }
 
-/// The site at a virtual address: a function's start if one is known there.
-pub(super) fn at_address(code: &Code, module: &str, spec: &ModuleSpec, address: u64) -> Result<Site, ResolveError> {
-    let name = format!("{}+{address:#x}", label(spec));
-    // First of all, so that an address without code is not said to lie in a function.
-    let (probe_offset, first_instruction) = instruction_at(code, module, &name, address)?;
-    match code.at(address) {
-        Some(found) if found.address == address => return in_function(code, module, &found, 0),
-        Some(found) => check_offset(code, module, &found, address - found.address)?,
-        None => {}
+impl<'a> Sites<'a> {
+    /// For a file that a spec means, with probes where `options` want them.
+    pub(super) fn new(code: &'a Code, module: &'a str, spec: &'a ModuleSpec, options: &ResolveOptions) -> Self {
+        let kernel = Kernel::of_release(&rustix::system::uname().release().to_string_lossy());
+        let needs = Needs { arguments: options.registers, faults: false };
+        let moves = options.placement == PlacementPolicy::Cheapest && code.elf.machine() == Machine::X86_64;
+        let placer = moves.then(|| Placer::new(code.targets(), needs, kernel));
+        Self { code, module, spec, kernel, placer }
     }
-    let called = address != code.elf.entry() && code.elf.unwind_start(address) == UnwindStart::Function;
-    Ok(Site {
-        name,
-        version: None,
-        aliases: Vec::new(),
-        demangled: None,
-        address,
-        offset: probe_offset,
-        size: 0,
-        probe_offset,
-        moved: 0,
-        stack_check: false,
-        first_instruction,
-        entered: if called { Entered::Called } else { Entered::Otherwise },
-    })
+
+    /// The site `offset` bytes into a function.
+    pub(super) fn in_function(&mut self, found: &Found, offset: u64) -> Result<Site, ResolveError> {
+        let code = self.code;
+        let asked = found.address.wrapping_add(offset);
+        if offset > 0 {
+            self.check_offset(found, offset)?;
+        }
+        let (start, _) = self.instruction_at(&found.name, asked)?;
+        let size = if found.size > 0 { found.size } else { code.elf.unwind_size(found.address).unwrap_or(0) };
+        let check = if offset == 0 { stack_check(code, found) } else { None };
+        let placement = match check {
+            Some(offset) => Placement { offset, ..self.placement(asked, size, false) },
+            None => self.placement(asked, size, offset == 0),
+        };
+        let address = asked.wrapping_add(placement.offset);
+        let (probe_offset, first_instruction) = self.instruction_at(&found.name, address)?;
+        let placement =
+            if check.is_some() { Placement { price: self.price(address, false), ..placement } } else { placement };
+        if placement.price == Price::Refused {
+            return Err(ResolveError::Refused { function: found.name.clone(), module: self.module.to_owned() });
+        }
+        Ok(Site {
+            name: found.name.clone(),
+            version: found.version.clone(),
+            aliases: found.aliases.clone(),
+            demangled: demangle(&found.name),
+            address: found.address,
+            offset: code.elf.code_offset(found.address).unwrap_or(start),
+            size,
+            probe_offset,
+            placement,
+            stack_check: check.is_some(),
+            first_instruction,
+            entered: if offset == 0 { entered(code, found) } else { Entered::Otherwise },
+        })
+    }
+
+    /// The site at a virtual address: a function's start if one is known there.
+    pub(super) fn at_address(&mut self, address: u64) -> Result<Site, ResolveError> {
+        let name = format!("{}+{address:#x}", label(self.spec));
+        // First of all, so that an address without code is not said to lie in a function.
+        let (probe_offset, first_instruction) = self.instruction_at(&name, address)?;
+        match self.code.at(address) {
+            Some(found) if found.address == address => return self.in_function(&found, 0),
+            Some(found) => self.check_offset(&found, address - found.address)?,
+            None => {}
+        }
+        let elf = &self.code.elf;
+        let called = address != elf.entry() && elf.unwind_start(address) == UnwindStart::Function;
+        let size = elf.unwind_size(address).unwrap_or(0);
+        Ok(Site {
+            name,
+            version: None,
+            aliases: Vec::new(),
+            demangled: None,
+            address,
+            offset: probe_offset,
+            size,
+            probe_offset,
+            placement: Placement::at_entry(self.price(address, called)),
+            stack_check: false,
+            first_instruction,
+            entered: if called { Entered::Called } else { Entered::Otherwise },
+        })
+    }
+
+    /// Where the probe of a function goes; at `address` itself if it may not move.
+    fn placement(&mut self, address: u64, size: u64, may_move: bool) -> Placement {
+        let at_entry = Placement::at_entry(self.price(address, may_move));
+        match self.placer.as_mut().filter(|_| may_move) {
+            Some(placer) => placer.place(address, size, self.code.elf.code(address, MAX_PLACED).unwrap_or_default()),
+            None => at_entry,
+        }
+    }
+
+    fn price(&self, address: u64, at_entry: bool) -> Price {
+        if self.code.elf.machine() != Machine::X86_64 {
+            return Price::Unknown;
+        }
+        let code = self.code.elf.code(address, MAX_INSTRUCTION).unwrap_or_default();
+        placement::price_of(address, code, at_entry, self.kernel)
+    }
+
+    fn instruction_at(&self, function: &str, address: u64) -> Result<(u64, String), ResolveError> {
+        let (function, module) = (function.to_owned(), self.module.to_owned());
+        let elf = &self.code.elf;
+        let Some(offset) = elf.code_offset(address) else {
+            return Err(ResolveError::NotExecutable { function, module, address });
+        };
+        let bytes = elf.code(address, MAX_INSTRUCTION).unwrap_or_default();
+        match disasm::first_instruction(elf.machine(), address, bytes) {
+            Some(text) => Ok((offset, text)),
+            None => Err(ResolveError::NoInstruction { function, module, address }),
+        }
+    }
+
+    /// The offset must be that of an instruction of the function.
+    fn check_offset(&self, found: &Found, offset: u64) -> Result<(), ResolveError> {
+        let (function, module) = (found.name.clone(), self.module.to_owned());
+        if found.size > 0 && offset >= found.size {
+            return Err(ResolveError::OffsetBeyond { function, module, size: found.size });
+        }
+        let elf = &self.code.elf;
+        let bytes = elf.code(found.address, offset.saturating_add(MAX_INSTRUCTION)).unwrap_or_default();
+        match disasm::boundary(elf.machine(), found.address, bytes, offset) {
+            Boundary::Start if offset > 0 && is_five_byte_nop(self.code, found.address.wrapping_add(offset)) => {
+                Err(ResolveError::InteriorNop { function, module, offset })
+            }
+            Boundary::Start => Ok(()),
+            Boundary::Inside { before, after } => {
+                Err(ResolveError::InsideInstruction { function, module, offset, before, after })
+            }
+            Boundary::Undecodable { at } => Err(ResolveError::Undecodable { function, module, at }),
+        }
+    }
 }
 
 /// Where Go's function checks its stack: at its entry, a call that first needs a larger one would count twice.
@@ -174,39 +278,8 @@ pub(super) fn is_part(name: &str) -> bool {
     name.ends_with(".cold") || name.contains(".cold.")
 }
 
-fn instruction_at(code: &Code, module: &str, function: &str, address: u64) -> Result<(u64, String), ResolveError> {
-    let (function, module) = (function.to_owned(), module.to_owned());
-    let Some(offset) = code.elf.code_offset(address) else {
-        return Err(ResolveError::NotExecutable { function, module, address });
-    };
-    let bytes = code.elf.code(address, MAX_INSTRUCTION).unwrap_or_default();
-    match disasm::first_instruction(code.elf.machine(), address, bytes) {
-        Some(text) => Ok((offset, text)),
-        None => Err(ResolveError::NoInstruction { function, module, address }),
-    }
-}
-
 /// Kernel 6.18 turns a probe on `nopl 0x0(%rax,%rax,1)` into a call, which pushes onto the target's stack: fine at a
 /// function's entry, but elsewhere the function may keep data right there (linux-trace-kernel, May 2026).
 fn is_five_byte_nop(code: &Code, address: u64) -> bool {
     code.elf.machine() == Machine::X86_64 && code.elf.code(address, 5) == Some(&[0x0f, 0x1f, 0x44, 0x00, 0x00])
-}
-
-/// The offset must be that of an instruction of the function.
-fn check_offset(code: &Code, module: &str, found: &Found, offset: u64) -> Result<(), ResolveError> {
-    let (function, module) = (found.name.clone(), module.to_owned());
-    if found.size > 0 && offset >= found.size {
-        return Err(ResolveError::OffsetBeyond { function, module, size: found.size });
-    }
-    let bytes = code.elf.code(found.address, offset.saturating_add(MAX_INSTRUCTION)).unwrap_or_default();
-    match disasm::boundary(code.elf.machine(), found.address, bytes, offset) {
-        Boundary::Start if offset > 0 && is_five_byte_nop(code, found.address.wrapping_add(offset)) => {
-            Err(ResolveError::InteriorNop { function, module, offset })
-        }
-        Boundary::Start => Ok(()),
-        Boundary::Inside { before, after } => {
-            Err(ResolveError::InsideInstruction { function, module, offset, before, after })
-        }
-        Boundary::Undecodable { at } => Err(ResolveError::Undecodable { function, module, at }),
-    }
 }

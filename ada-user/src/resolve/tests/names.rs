@@ -64,7 +64,7 @@ fn cpp_names() {
 }
 
 #[test]
-fn ifuncs_are_not_functions() {
+fn indirect_functions_are_what_the_process_uses() {
     let source = r#"
         static int one(void) { return 1; }
         static int (*choose(void))(void) { return one; }
@@ -74,10 +74,10 @@ fn ifuncs_are_not_functions() {
     let error = program.error("exe:picked");
     assert!(matches!(&error, ResolveError::Ifunc { function, .. } if function == "picked"), "{error}");
     let target = Target::from_pid(std::process::id()).unwrap();
-    match try_resolve(&target, &["libc:strlen"]) {
-        Err(ResolveError::Ifunc { .. }) => {}
-        other => panic!("{other:?}"),
-    }
+    let plan = try_resolve(&target, &["libc:strlen"]).unwrap();
+    let [function] = plan.functions.as_slice() else { panic!("{plan:?}") };
+    let here = libc::strlen as *const () as u64;
+    assert_eq!((function.name.as_str(), plan.modules[0].bases[0].1 + function.address), ("strlen", here));
 }
 
 #[test]
