@@ -8,11 +8,13 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod follow;
 mod ids;
 mod loss;
 mod maps;
 mod record;
 mod registers;
+mod task;
 
 use ada_format::wire::{arch, flags, kind};
 use aya_ebpf::{
@@ -21,7 +23,10 @@ use aya_ebpf::{
     programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
 
-use crate::maps::config;
+use crate::{
+    maps::{config, follow},
+    task::Task,
+};
 
 #[uprobe]
 fn function_entry(ctx: ProbeContext) -> u32 {
@@ -55,9 +60,20 @@ fn function_exit(ctx: ProbeContext) -> u32 {
 
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 fn thread_exit(ctx: RawTracePointContext) -> i32 {
-    if let Some(ids) = ids::recorded() {
+    if let Some(ids) = ids::ending() {
         let name = ctx.command().unwrap_or_default();
         record::lifecycle(ids, kind::THREAD_EXIT, name);
+        if follow!(enabled) != 0 {
+            follow::exited(ids, Task::at(ctx.arg(0)));
+        }
+    }
+    0
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+fn process_fork(ctx: RawTracePointContext) -> i32 {
+    if let Some(ids) = ids::recorded() {
+        follow::forked(ids, Task::at(ctx.arg(1)));
     }
     0
 }

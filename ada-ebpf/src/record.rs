@@ -11,7 +11,7 @@ use aya_ebpf::{
 use crate::{
     ids::Ids,
     loss::count,
-    maps::{RINGS, config},
+    maps::{RINGS, config, follow},
     registers,
 };
 
@@ -49,6 +49,12 @@ pub fn lifecycle(ids: Ids, kind: u16, name: [u8; 16]) {
     submit(Record { function_id, sp, kind, ..stamped(ids) });
 }
 
+/// Records that a process was made or ended, with its id or wait status in place of the function.
+#[inline(always)]
+pub fn process(ids: Ids, kind: u16, value: u32) {
+    submit(Record { function_id: u64::from(value), kind, ..stamped(ids) });
+}
+
 /// A record that has its time and owner. The time is taken before a place in the ring is: see the crate's invariants.
 #[inline(always)]
 fn stamped(ids: Ids) -> Record {
@@ -63,7 +69,9 @@ fn submit(record: Record) {
     match ring.reserve_untyped::<Record>(0) {
         Some(mut entry) => {
             entry.write(record);
-            entry.submit(wake_flag::<Record>(ring));
+            // Of a program that a followed process has begun, the collector wants to know at once.
+            let now = record.kind == kind::EXEC && follow!(enabled) != 0;
+            entry.submit(if now { u64::from(BPF_RB_FORCE_WAKEUP) } else { wake_flag::<Record>(ring) });
         }
         None => count(&record, loss::RING_FULL),
     }

@@ -51,12 +51,20 @@ pub trait Running: Send {
     /// Tells the number of events lost so far; at any time it counts all that were lost before any event delivered.
     fn loss_gauge(&self) -> LossGauge;
 
+    /// Tells which processes are recorded, if new ones are followed.
+    fn live_gauge(&self) -> Option<LiveGauge> {
+        None
+    }
+
     /// Something that ends a [`Running::wait`] from another thread.
     fn waker(&self) -> Waker;
 }
 
 /// Reads a running count of losses, without a system call.
 pub type LossGauge = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Reads which processes are recorded and have not ended.
+pub type LiveGauge = Arc<dyn Fn() -> Vec<u32> + Send + Sync>;
 
 /// What takes delivery of events.
 pub trait Sink {
@@ -87,6 +95,8 @@ pub struct Losses {
     pub by_reason: Vec<(&'static str, u64)>,
     /// Ends of threads and executions of programs that went unseen since the recording began.
     pub lifecycle: u64,
+    /// New processes that were not followed since the recording began, because too many live at once.
+    pub unfollowed: u64,
     /// Losses by thread since the last report.
     pub threads: Vec<ThreadLoss>,
 }
@@ -143,6 +153,11 @@ pub enum AttachError {
     /// The kernel is too old for what was asked for.
     #[error("this kernel has no uprobe_multi, which came with Linux 6.6; leave --attach out")]
     NoUprobeMulti,
+    /// The kernel does not tell where it keeps what following processes needs.
+    #[error(
+        "this kernel does not tell its types (/sys/kernel/btf/vmlinux), by which -f follows new processes; leave -f out"
+    )]
+    NoKernelTypes,
     /// The process went away.
     #[error("process {pid} ended while the probes were being attached; start the recording again on a running one")]
     Exited {

@@ -134,7 +134,7 @@ fn backend(args: &RecordArgs) -> EbpfBackend {
         Attach::Multi => Route::UprobeMulti,
         Attach::Perf => Route::PerfEvent,
     });
-    EbpfBackend { ring_size: args.buffer_size, route, registers: args.detail }
+    EbpfBackend { ring_size: args.buffer_size, route, registers: args.detail, follow: args.follow_forks }
 }
 
 fn outcome(args: &RecordArgs, summary: &Summary, reason: &Reason, ended: Option<Ended>) -> Result<ExitCode> {

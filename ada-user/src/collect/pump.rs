@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{demux::Demux, ledger::Ledger};
+use super::{demux::Demux, ledger::Ledger, life::Life};
 use crate::backend::{AttachError, Losses, Running};
 
 /// The longest wait for events; the kernel wakes the pump earlier when there are many.
@@ -31,6 +31,8 @@ pub(crate) struct Books {
     pub(crate) failed: AtomicBool,
     /// The rest, as of the last tick. The pump never waits for it: whoever holds it may be a thread of low priority.
     ledger: Mutex<Ledger>,
+    /// What happened to processes up to the ledger's tick and was not yet taken.
+    lives: Mutex<Vec<Life>>,
 }
 
 impl Books {
@@ -38,6 +40,11 @@ impl Books {
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         // A panic elsewhere does not make the numbers wrong.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what happened to processes since the last call, up to a tick.
+    pub(crate) fn take_lives(&self) -> Vec<Life> {
+        std::mem::take(&mut *self.lives.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Publishes the ledger if nobody is looking at the last one; the next tick will.
@@ -105,13 +112,21 @@ impl<R: Running> Pump<R> {
         self.demux.note_losses(&self.losses);
         // Relaxed: whoever sees it only ends the recording, and reads the reason under the ledger's lock.
         self.books.failed.store(self.demux.failed(), Ordering::Relaxed);
+        self.tell_lives();
         self.books.publish(self.demux.ledger());
         Ok(())
+    }
+
+    /// Whoever takes them holds the lock for a moment only, without doing anything else.
+    fn tell_lives(&mut self) {
+        let mut lives = self.books.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        self.demux.tell_lives(&mut lives);
     }
 
     fn finish(&mut self, failed: Option<&AttachError>) -> Result<(), AttachError> {
         let losses = self.tick();
         self.demux.finish();
+        self.tell_lives();
         let mut ledger = self.demux.ledger().clone();
         if let Some(error) = failed.or(losses.as_ref().err()) {
             ledger.failure.get_or_insert_with(|| error.to_string());

@@ -10,6 +10,7 @@
 mod chronicle;
 mod output;
 mod priority;
+mod processes;
 
 use std::{
     io,
@@ -24,10 +25,9 @@ use std::{
 
 use ada_format::{manifest::ManifestError, session::SessionError};
 
-pub use self::chronicle::ProcessEnd;
 use self::{chronicle::Chronicle, priority::Priority};
 use crate::{
-    backend::{AttachError, Backend, Running, Waker},
+    backend::{AttachError, Backend, LiveGauge, Running, Waker},
     collect::{Books, Demux, Ledger, Pump, Span},
     plan::Plan,
     privileges::{self, Invoker},
@@ -100,6 +100,7 @@ pub struct TraceSession {
     /// Detaches when dropped.
     probes: Option<Box<dyn Send>>,
     waker: Waker,
+    live: Option<LiveGauge>,
     pump: Option<JoinHandle<Result<(), AttachError>>>,
     chronicle: Chronicle,
     revision: u64,
@@ -114,6 +115,27 @@ pub struct Stats {
     pub delivered: u64,
     /// The rest, as of the last tick (every 40 ms).
     pub ledger: Ledger,
+}
+
+/// How a traced process ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProcessEnd {
+    /// When, `CLOCK_BOOTTIME` in nanoseconds.
+    pub time_ns: u64,
+    /// Its exit status, where it is known and the process exited.
+    pub exit_code: Option<i32>,
+    /// The signal that killed it, where that is known.
+    pub signal: Option<i32>,
+}
+
+impl ProcessEnd {
+    /// The end of a process at `time_ns` with `status`, as wait(2) gives it.
+    #[must_use]
+    pub fn of_status(time_ns: u64, status: i32) -> Self {
+        let signal = Some(status & 0x7f).filter(|signal| *signal != 0);
+        let exit_code = if signal.is_none() { Some(status >> 8 & 0xff) } else { None };
+        Self { time_ns, exit_code, signal }
+    }
 }
 
 /// What a recording came to.
@@ -155,12 +177,12 @@ impl TraceSession {
         let priority = Priority::raise();
         folder.give_to(options.invoker.as_ref())?;
         let probes: Option<Box<dyn Send>> = running.take_probes().map(|probes| Box::new(probes) as _);
-        let waker = running.waker();
+        let (waker, live) = (running.waker(), running.live_gauge());
         let demux = Demux::new(folder.path().to_owned(), plan, running.loss_gauge(), Arc::clone(&span));
         let pump = Pump::new(running, demux, Arc::clone(&books));
         let pump = Some(priority.while_raised(|| spawn(pump))?);
         folder.keep();
-        Ok(Self { books, span, probes, waker, pump, chronicle, revision: 0, folder, note })
+        Ok(Self { books, span, probes, waker, live, pump, chronicle, revision: 0, folder, note })
     }
 
     /// The session's folder.
@@ -181,6 +203,12 @@ impl TraceSession {
         Stats { delivered: self.books.events.load(Relaxed), ledger: self.books.ledger().clone() }
     }
 
+    /// The processes that are recorded and live, where new ones are followed; otherwise none.
+    #[must_use]
+    pub fn live_processes(&self) -> Vec<u32> {
+        self.live.as_ref().map_or(Vec::new(), |live| live())
+    }
+
     /// Whether events can no longer be written (the disk is full, …): time to stop.
     #[must_use]
     pub fn failed(&self) -> bool {
@@ -193,7 +221,7 @@ impl TraceSession {
     /// If it cannot be written; the former one is still there.
     pub fn refresh(&mut self) -> Result<(), TraceError> {
         let ledger = self.books.ledger().clone();
-        self.chronicle.note_execs(&ledger);
+        self.chronicle.note_lives(self.books.take_lives(), &ledger);
         let located = self.chronicle.locate_modules();
         if located || ledger.revision != self.revision {
             self.chronicle.manifest(&ledger, None).write_atomic(self.folder.path())?;
@@ -218,7 +246,7 @@ impl TraceSession {
         if let Err(error) = &pumped {
             ledger.failure.get_or_insert_with(|| error.to_string());
         }
-        self.chronicle.note_execs(&ledger);
+        self.chronicle.note_lives(self.books.take_lives(), &ledger);
         self.chronicle.locate_modules();
         let manifest = self.chronicle.manifest(&ledger, Some(self.folder.path()));
         self.folder.release_reserve();

@@ -33,6 +33,9 @@ pub enum Route {
     PerfEvent,
 }
 
+/// `OVERLAYFS_SUPER_MAGIC` in linux/magic.h.
+const OVERLAYFS: u64 = 0x794C_7630;
+
 /// What keeps the probes in place. Dropping it detaches them, which may take a while.
 #[derive(Debug)]
 pub struct Probes {
@@ -49,7 +52,10 @@ impl Drop for Probes {
     }
 }
 
-/// Attaches `plan` by the best route, or by `wanted`.
+/// In place of process ids: whoever has the file mapped.
+pub(super) const EVERYBODY: [u32; 1] = [0];
+
+/// Attaches `plan` in the processes `pids` by the best route, or by `wanted`.
 pub(super) fn attach(
     mut ebpf: Ebpf,
     plan: &Plan,
@@ -58,6 +64,9 @@ pub(super) fn attach(
 ) -> Result<(Probes, Route), AttachError> {
     object::attach_tracepoint(&mut ebpf, names::THREAD_EXIT, "sched_process_exit")?;
     object::attach_tracepoint(&mut ebpf, names::EXEC, "sched_process_exec")?;
+    if pids == EVERYBODY {
+        object::attach_tracepoint(&mut ebpf, names::FORK, "sched_process_fork")?;
+    }
     if wanted != Some(Route::PerfEvent) {
         match object::load_multi(&ebpf) {
             Ok(programs) if sys::has_uprobe_multi(programs.entry.as_fd()) => {
@@ -128,9 +137,23 @@ fn attach_multi(programs: &object::MultiPrograms, plan: &Plan, pids: &[u32]) -> 
 /// Whether process `pid` has the same file under another identity: containers made of one image see its files through
 /// mounts of their own, while the kernel's probes sit on the file below all of them. One of the two must do.
 fn is_elsewhere(plan: &Plan, module: &Module, pid: u32) -> bool {
+    if pid == 0 {
+        return is_seen_twice(plan, module);
+    }
     let has = |module: &Module| module.bases.iter().any(|(owner, _)| *owner == pid);
     let same = |other: &&Module| other.id != module.id && other.build_id.is_some() && other.build_id == module.build_id;
     !has(module) && plan.modules.iter().filter(same).any(has)
+}
+
+/// Whether an earlier module is the same file, seen through another overlay mount: containers of one image again, for
+/// probes in every process. Elsewhere, another file is another file, also if it is a copy.
+fn is_seen_twice(plan: &Plan, module: &Module) -> bool {
+    let same = |other: &&Module| other.id < module.id && other.build_id.is_some() && other.build_id == module.build_id;
+    is_on_overlay(module) && plan.modules.iter().filter(same).any(is_on_overlay)
+}
+
+fn is_on_overlay(module: &Module) -> bool {
+    rustix::fs::statfs(&module.open_path).is_ok_and(|found| u64::try_from(found.f_type) == Ok(OVERLAYFS))
 }
 
 /// File offsets and cookies of the probes of one kind in `module`.
