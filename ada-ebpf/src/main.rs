@@ -62,7 +62,7 @@ fn function_exit(ctx: ProbeContext) -> u32 {
 fn thread_exit(ctx: RawTracePointContext) -> i32 {
     if let Some(ids) = ids::ending() {
         let name = ctx.command().unwrap_or_default();
-        record::lifecycle(ids, kind::THREAD_EXIT, name);
+        record::lifecycle(ids, kind::THREAD_EXIT, 0, name);
         if follow!(enabled) != 0 {
             follow::exited(ids, Task::at(ctx.arg(0)));
         }
@@ -82,7 +82,7 @@ fn process_fork(ctx: RawTracePointContext) -> i32 {
 fn process_exec(ctx: RawTracePointContext) -> i32 {
     if let Some(ids) = ids::recorded() {
         let name = ctx.command().unwrap_or_default();
-        record::lifecycle(ids, kind::EXEC, name);
+        follow::executed(ids, name);
     }
     0
 }

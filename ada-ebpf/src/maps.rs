@@ -77,3 +77,7 @@ pub static TARGETS: HashMap<u32, u32, 4096> = HashMap::new();
 /// Processes whose last thread has ended, while others of theirs may still be on their way out.
 #[btf_map]
 pub static ENDED: LruHashMap<u32, u32, 1024> = LruHashMap::new();
+
+/// 1 while the collector wants processes that execute another program to be stopped until it has looked at that.
+#[btf_map]
+pub static HOLD: Array<u64, 1, BPF_F_MMAPABLE> = Array::new();

@@ -66,6 +66,8 @@ pub mod flags {
     pub const CHAINED: u16 = 1;
     /// [`Registers`](super::Registers) follow the record.
     pub const REGISTERS: u16 = 2;
+    /// EXEC: the process is stopped (SIGSTOP) until the collector has looked at its new program and sends SIGCONT.
+    pub const HELD: u16 = 1 << 8;
 }
 
 /// Why the kernel side could not deliver an event: the index of its counter.
@@ -201,6 +203,8 @@ pub mod names {
     pub const CONFIG: &str = "CONFIG";
     /// Raw tracepoint program: a process or thread is made.
     pub const FORK: &str = "process_fork";
+    /// Array of one u64, mappable: 1 = a process that executes another program is stopped.
+    pub const HOLD: &str = "HOLD";
     /// The [`Follow`](super::Follow) global.
     pub const FOLLOW: &str = "FOLLOW";
 }

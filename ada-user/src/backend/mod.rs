@@ -25,7 +25,7 @@ pub trait Backend {
 /// A source that is delivering.
 pub trait Running: Send {
     /// What keeps the probes in place; dropping it detaches them, possibly from another thread.
-    type Probes: Send + 'static;
+    type Probes: Attached + 'static;
 
     /// Hands over the probes, so that they can be detached while the events still flow. `None` after the first time.
     fn take_probes(&mut self) -> Option<Self::Probes>;
@@ -58,6 +58,19 @@ pub trait Running: Send {
 
     /// Something that ends a [`Running::wait`] from another thread.
     fn waker(&self) -> Waker;
+}
+
+/// Probes in place; dropping this detaches them.
+pub trait Attached: Send {
+    /// Attaches what `addition` names as well, wherever the others are.
+    ///
+    /// # Errors
+    /// [`AttachError`]; nothing of the addition stays attached then.
+    fn extend(&mut self, addition: &Plan) -> Result<(), AttachError>;
+
+    /// Whether, from now on, a followed process that executes another program is stopped (SIGSTOP) before that begins:
+    /// [`Sink::event`] then shows it with [`HELD`](ada_format::wire::flags::HELD), and somebody has to let it go on (SIGCONT).
+    fn hold(&mut self, hold: bool);
 }
 
 /// Reads a running count of losses, without a system call.

@@ -6,20 +6,20 @@ use std::{
     collections::HashMap,
     io::ErrorKind,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, mpsc::Sender},
 };
 
 use ada_format::{
     layout::{Arch, ClockType, EventKind, Os},
     session,
-    wire::{Record, Registers, kind},
+    wire::{Record, Registers, flags, kind},
     write::{Detail, FunctionDetail, ThreadMeta, ThreadWriter, WriteError},
 };
 
 use super::{
     depth::{Call, CallStack, Expect},
     ledger::{Gap, Ledger, ThreadEntry},
-    life::{Life, name_of},
+    life::{Life, go_on, name_of},
     returns::ReturnsTable,
     span::Span,
 };
@@ -41,6 +41,8 @@ pub(crate) struct Demux {
     ledger: Ledger,
     /// What happened to processes and was not yet asked for.
     lives: Vec<Life>,
+    /// Takes processes that are stopped.
+    held: Option<Sender<u32>>,
     returns: ReturnsTable,
     /// Live threads; a free place is `None`.
     threads: Vec<Option<Thread>>,
@@ -78,6 +80,7 @@ impl Demux {
             dir,
             ledger: Ledger::default(),
             lives: Vec::new(),
+            held: None,
             returns: ReturnsTable::new(plan),
             threads: Vec::new(),
             by_tid: HashMap::new(),
@@ -92,6 +95,16 @@ impl Demux {
     /// The books, up to date as of the last flush.
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// Where processes are told that are stopped until somebody lets them go on; otherwise they go on at once.
+    pub(crate) fn tell_held(&mut self, held: Sender<u32>) {
+        self.held = Some(held);
+    }
+
+    /// More functions will be called.
+    pub(crate) fn extend(&mut self, addition: &Plan) {
+        self.returns.extend(addition);
     }
 
     /// Moves what happened to processes since the last call to the end of `lives`.
@@ -328,6 +341,12 @@ impl Demux {
             }
         }
         self.process(record);
+        if record.flags & flags::HELD != 0 {
+            let told = self.held.as_ref().map(|held| held.send(record.tgid));
+            if !matches!(told, Some(Ok(()))) {
+                go_on(record.tgid);
+            }
+        }
     }
 
     /// A new process. Its id may have been another one's, of whose end nothing was seen.
@@ -362,7 +381,7 @@ impl Sink for Demux {
 }
 
 fn call_of(record: &Record, returns: Expect) -> Call {
-    let chained = record.flags & ada_format::wire::flags::CHAINED != 0;
+    let chained = record.flags & flags::CHAINED != 0;
     Call { sp: record.sp, function_id: record.function_id, chained, returns }
 }
 

@@ -1,6 +1,7 @@
 //! What became of the recorded processes: made, replaced by another program, ended. Rare, and told in the order of time.
 
 use ada_format::wire::{Record, kind};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process::ProcessInfo;
 
@@ -49,6 +50,13 @@ impl Life {
             _ => None,
         }
     }
+}
+
+/// Lets a process go on that was stopped when it executed another program.
+pub(crate) fn go_on(pid: u32) {
+    let pid = Pid::from_raw(pid.cast_signed());
+    // One that has gone needs nothing.
+    let _ = pid.map(|pid| kill_process(pid, Signal::CONT));
 }
 
 /// A lifecycle record's task name, which the kernel puts where function and stack pointer would be.

@@ -17,6 +17,7 @@ use super::{ProcessEnd, processes::Processes};
 use crate::{
     clock,
     collect::{self, Ledger, Life, ThreadEntry},
+    follow,
     plan::{self, Plan},
     process::{self, ProcessInfo},
 };
@@ -56,6 +57,17 @@ impl Chronicle {
 
     pub(super) fn process_ended(&mut self, pid: u32, end: ProcessEnd) {
         self.processes.ended(pid, end);
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Takes note of what was probed since. True if that is anything.
+    pub(super) fn extend(&mut self, additions: Vec<Plan>) -> bool {
+        let grown = !additions.is_empty();
+        additions.into_iter().for_each(|addition| follow::join(&mut self.plan, addition));
+        grown
     }
 
     /// Takes note of processes that came, changed or went.

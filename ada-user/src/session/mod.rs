@@ -8,6 +8,7 @@
 //! Invariant: from the moment `start` returns, the folder can be recovered, whatever happens to this process.
 
 mod chronicle;
+mod grower;
 mod output;
 mod priority;
 mod processes;
@@ -18,6 +19,7 @@ use std::{
     sync::{
         Arc,
         atomic::Ordering::{Relaxed, Release},
+        mpsc,
     },
     thread::JoinHandle,
     time::Duration,
@@ -25,10 +27,15 @@ use std::{
 
 use ada_format::{manifest::ManifestError, session::SessionError};
 
-use self::{chronicle::Chronicle, priority::Priority};
+use self::{
+    chronicle::Chronicle,
+    grower::{Grower, Probes},
+    priority::Priority,
+};
 use crate::{
     backend::{AttachError, Backend, LiveGauge, Running, Waker},
     collect::{Books, Demux, Ledger, Pump, Span},
+    follow::{Follower, Wanted},
     plan::Plan,
     privileges::{self, Invoker},
     process::ProcessInfo,
@@ -46,6 +53,9 @@ pub struct SessionOptions {
     pub invoker: Option<Invoker>,
     /// Processes of which more is known than /proc tells yet: commands that wait at their gate.
     pub processes: Vec<ProcessInfo>,
+    /// What to look for in programs that followed processes execute, where the backend follows; it needs those of this
+    /// tracer's own mount namespace to predict which libraries they will load.
+    pub follow: Option<Wanted>,
 }
 
 /// Why a recording could not be started or brought to its end.
@@ -97,8 +107,9 @@ pub enum TraceError {
 pub struct TraceSession {
     books: Arc<Books>,
     span: Arc<Span>,
-    /// Detaches when dropped.
-    probes: Option<Box<dyn Send>>,
+    /// Detached when dropped.
+    probes: Probes,
+    grower: Option<JoinHandle<()>>,
     waker: Waker,
     live: Option<LiveGauge>,
     pump: Option<JoinHandle<Result<(), AttachError>>>,
@@ -145,6 +156,8 @@ pub struct Summary {
     pub dir: PathBuf,
     /// Its books.
     pub ledger: Ledger,
+    /// What was probed in the end.
+    pub plan: Plan,
     /// Length of the recording.
     pub duration: Duration,
     /// Whether nothing was lost.
@@ -175,14 +188,24 @@ impl TraceSession {
         chronicle.manifest(&Ledger::default(), None).write_atomic(folder.path())?;
         folder.reserve()?;
         let priority = Priority::raise();
-        folder.give_to(options.invoker.as_ref())?;
-        let probes: Option<Box<dyn Send>> = running.take_probes().map(|probes| Box::new(probes) as _);
+        let wanted = options.follow.clone().filter(Wanted::may_grow);
+        folder.give_to(options.invoker.as_ref(), wanted.is_some())?;
+        let probes = Probes::new(running.take_probes().map(|probes| Box::new(probes) as _));
         let (waker, live) = (running.waker(), running.live_gauge());
-        let demux = Demux::new(folder.path().to_owned(), plan, running.loss_gauge(), Arc::clone(&span));
+        let mut demux = Demux::new(folder.path().to_owned(), plan, running.loss_gauge(), Arc::clone(&span));
+        let grower = wanted.map(|wanted| {
+            let (sender, held) = mpsc::channel();
+            demux.tell_held(sender);
+            let (probes, books, waker) = (probes.clone(), Arc::clone(&books), waker.clone());
+            Grower { follower: Follower::new(wanted, plan), probes, books, waker, held }
+        });
         let pump = Pump::new(running, demux, Arc::clone(&books));
-        let pump = Some(priority.while_raised(|| spawn(pump))?);
+        let (grower, pump) = priority.while_raised(|| {
+            let grower = grower.map(Grower::spawn).transpose()?;
+            Ok::<_, TraceError>((grower, Some(spawn(pump)?)))
+        })?;
         folder.keep();
-        Ok(Self { books, span, probes, waker, live, pump, chronicle, revision: 0, folder, note })
+        Ok(Self { books, span, probes, grower, waker, live, pump, chronicle, revision: 0, folder, note })
     }
 
     /// The session's folder.
@@ -221,9 +244,10 @@ impl TraceSession {
     /// If it cannot be written; the former one is still there.
     pub fn refresh(&mut self) -> Result<(), TraceError> {
         let ledger = self.books.ledger().clone();
+        let grown = self.chronicle.extend(self.books.take_additions());
         self.chronicle.note_lives(self.books.take_lives(), &ledger);
         let located = self.chronicle.locate_modules();
-        if located || ledger.revision != self.revision {
+        if grown || located || ledger.revision != self.revision {
             self.chronicle.manifest(&ledger, None).write_atomic(self.folder.path())?;
             self.revision = ledger.revision;
         }
@@ -246,6 +270,7 @@ impl TraceSession {
         if let Err(error) = &pumped {
             ledger.failure.get_or_insert_with(|| error.to_string());
         }
+        self.chronicle.extend(self.books.take_additions());
         self.chronicle.note_lives(self.books.take_lives(), &ledger);
         self.chronicle.locate_modules();
         let manifest = self.chronicle.manifest(&ledger, Some(self.folder.path()));
@@ -253,7 +278,8 @@ impl TraceSession {
         let (complete, duration) = (manifest.session.complete, self.chronicle.duration());
         manifest.write_atomic(self.folder.path())?;
         pumped?;
-        Ok(Summary { dir: self.folder.path().to_owned(), ledger, duration, complete })
+        let plan = self.chronicle.plan().clone();
+        Ok(Summary { dir: self.folder.path().to_owned(), ledger, plan, duration, complete })
     }
 
     /// Stops and removes the session: what was to be recorded never began.
@@ -266,11 +292,12 @@ impl TraceSession {
     /// Ends the recording's span, then takes the probes away. The kernel waits until no program runs any more; the pump
     /// goes on draining meanwhile.
     fn detach(&mut self) {
-        if self.probes.is_some() {
+        let probes = self.probes.take();
+        if probes.is_some() {
             self.span.end();
             self.chronicle.ends();
         }
-        self.probes = None;
+        drop(probes);
     }
 
     fn end_pump(&mut self) -> Result<(), AttachError> {
@@ -279,7 +306,10 @@ impl TraceSession {
         self.waker.wake();
         let Some(pump) = self.pump.take() else { return Ok(()) };
         let panicked = |_| Err(AttachError::Object("the collector's thread ended in a panic".to_owned()));
-        pump.join().unwrap_or_else(panicked)
+        let pumped = pump.join().unwrap_or_else(panicked);
+        // It ends with the pump, once every process that was stopped goes on. Its panic would have done no harm.
+        let _ = self.grower.take().map(JoinHandle::join);
+        pumped
     }
 }
 
@@ -310,9 +340,9 @@ fn spawn(pump: Pump<impl Running + 'static>) -> Result<JoinHandle<Result<(), Att
 }
 
 /// Gives up root's privileges for the invoker's, once everything that needs them is done.
-fn drop_privileges(invoker: &Invoker, dir: &Path) -> Result<(), TraceError> {
+fn drop_privileges(invoker: &Invoker, signals: bool, dir: &Path) -> Result<(), TraceError> {
     let uid = invoker.uid;
-    privileges::drop_to(invoker).map_err(|source| TraceError::Privileges { uid, source })?;
+    privileges::drop_to(invoker, signals).map_err(|source| TraceError::Privileges { uid, source })?;
     let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
     rustix::fs::access(dir, access).map_err(|_| TraceError::NotTheirs { uid, path: dir.to_owned() })
 }

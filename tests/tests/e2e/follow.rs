@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tests::fixture;
 use tests::need;
-use tests::process::{Process, Stray};
+use tests::process::{Process, Signal, Stray};
 use tests::recorder::{ATTACHES, Attach, Trace, exe, in_file};
 use tests::scratch::Scratch;
 use tests::session::{Json, Session, number};
@@ -252,4 +252,78 @@ fn strangers_are_not_recorded() {
     let session = recorder.session().complete();
     assert_eq!(followed(&session), forks.known());
     check_calls(&session, &forks.known());
+}
+
+/// `exe:work` is in none of the shell's files: each program that it runs is looked at before its first instruction.
+#[test]
+fn specs_mean_the_functions_of_new_programs_too() {
+    if !need::root() {
+        return;
+    }
+    for attach in ATTACHES {
+        let forks = Forks::new();
+        let arguments = forks.arguments("spawn", 4).join(" ");
+        let (program, worker) = (forks.program.display(), forks.worker.display());
+        let script =
+            format!("{worker} {CALLS} 0; {program} {arguments}; {worker} {CALLS} 4 & wait; {worker} {CALLS} 5");
+        let trace = Trace::new(&forks.scratch, exe(&["work"])).arg("-f").attach(attach);
+        let session = trace.launch(&PathBuf::from("/bin/sh"), ["-c", &script]).session_after(5).complete();
+        assert_eq!(session.threads.len(), 7);
+        assert!(session.threads.iter().all(|thread| thread.is_flat(CALLS)), "{}", session.tree());
+        let files = [forks.worker.display().to_string(), forks.program.display().to_string()];
+        assert_eq!(modules(&session), files, "only what has the function is a module");
+        assert_eq!(number(&session.manifest["probes"][0], "functions"), 2);
+    }
+}
+
+fn modules(session: &Session) -> Vec<&str> {
+    session.manifest["modules"].as_array().expect("modules").iter().filter_map(|it| it["path"].as_str()).collect()
+}
+
+/// A program that executes itself under another identity is another file, with functions of its own.
+#[test]
+fn a_program_replaced_by_another_is_recorded_on() {
+    if !need::root() {
+        return;
+    }
+    let forks = Forks::new();
+    let copy = fixture::copied(&forks.worker, forks.scratch.path());
+    let script = format!("{} 3 0 && exec {} 3 7", forks.worker.display(), copy.display());
+    let trace = Trace::new(&forks.scratch, exe(&["work"])).arg("-f");
+    let session = trace.launch(&PathBuf::from("/bin/sh"), ["-c", &script]).session_after(7).complete();
+    assert_eq!(session.calls("work"), 2 * CALLS);
+    assert_eq!(modules(&session).len(), 2);
+    let shell = &session.manifest["process"][0];
+    assert_eq!(shell["executable"].as_str(), copy.to_str(), "{shell}");
+}
+
+/// Whenever the recording ends, nothing stays stopped: the shell gets to its last line.
+#[test]
+fn a_recording_that_ends_leaves_nothing_stopped() {
+    if !need::root() {
+        return;
+    }
+    let forks = Forks::new();
+    let done = forks.scratch.join("done");
+    let loops = format!("i=0; while [ $i -lt 150 ]; do {} 3 0; i=$((i+1)); done", forks.worker.display());
+    let script = format!("{loops}; echo > {}", done.display());
+    let trace = Trace::new(&forks.scratch, exe(&["work"])).arg("-f");
+    let recorder = trace.launch(&PathBuf::from("/bin/sh"), ["-c", &script]);
+    wait::until("some have run", || recorder.folder.join("thread_9").exists().then_some(()));
+    recorder.process.signal(Signal::INT);
+    let session = recorder.session().complete();
+    assert!(session.threads.len() >= 9);
+    wait::until("the shell has run them all", || done.exists().then_some(()));
+}
+
+#[test]
+fn nothing_of_it_yet_is_no_mistake_with_f_but_said() {
+    if !need::root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let words = ["-f", "-e", "exe:no_such_function", "-o"].map(std::ffi::OsString::from);
+    let command = [scratch.join("session").into_os_string(), "--".into(), "true".into()];
+    let ended = tests::recorder::ada(&scratch, words.into_iter().chain(command)).success();
+    assert!(ended.err.contains("no_such_function") && ended.err.contains("waiting for a program"), "{}", ended.err);
 }

@@ -7,6 +7,7 @@ use std::{
     num::NonZeroU32,
     os::fd::{AsFd, OwnedFd},
     slice,
+    sync::atomic::Ordering,
 };
 
 use ada_format::wire::names;
@@ -18,9 +19,11 @@ use aya::{
     },
 };
 
-use super::{object, sys};
+use rustix::mm::ProtFlags;
+
+use super::{mapping::Mapping, object, sys};
 use crate::{
-    backend::AttachError,
+    backend::{AttachError, Attached},
     plan::{Module, Plan, Returns},
 };
 
@@ -41,8 +44,29 @@ const OVERLAYFS: u64 = 0x794C_7630;
 pub struct Probes {
     /// In the order of attaching.
     links: Vec<OwnedFd>,
+    /// What more links are made of; none where probes are perf events.
+    programs: Option<object::MultiPrograms>,
+    /// The processes that the probes are confined to.
+    pids: Vec<u32>,
+    /// One u64: whether processes that execute another program are stopped.
+    hold: Mapping,
     /// Dropped last: the tracepoints, and the perf-event probes where those are used.
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
+}
+
+impl Attached for Probes {
+    fn extend(&mut self, addition: &Plan) -> Result<(), AttachError> {
+        match &self.programs {
+            Some(programs) => self.links.extend(attach_multi(programs, addition, &self.pids)?),
+            None => attach_perf(&mut self.ebpf, addition, &self.pids)?,
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, hold: bool) {
+        // Relaxed: a program that still sees the former value tells what it did, or was told to do nothing.
+        self.hold.u64_at(0).store(u64::from(hold), Ordering::Relaxed);
+    }
 }
 
 impl Drop for Probes {
@@ -64,6 +88,9 @@ pub(super) fn attach(
 ) -> Result<(Probes, Route), AttachError> {
     object::attach_tracepoint(&mut ebpf, names::THREAD_EXIT, "sched_process_exit")?;
     object::attach_tracepoint(&mut ebpf, names::EXEC, "sched_process_exec")?;
+    let hold = object::map(&ebpf, names::HOLD)?;
+    let hold = Mapping::new(hold.fd(), size_of::<u64>(), 0, ProtFlags::READ | ProtFlags::WRITE);
+    let hold = hold.map_err(|error| AttachError::system("mapping a switch of the kernel programs", error))?;
     if pids == EVERYBODY {
         object::attach_tracepoint(&mut ebpf, names::FORK, "sched_process_fork")?;
     }
@@ -71,7 +98,8 @@ pub(super) fn attach(
         match object::load_multi(&ebpf) {
             Ok(programs) if sys::has_uprobe_multi(programs.entry.as_fd()) => {
                 let links = attach_multi(&programs, plan, pids)?;
-                return Ok((Probes { links, _ebpf: ebpf }, Route::UprobeMulti));
+                let (programs, pids) = (Some(programs), pids.to_vec());
+                return Ok((Probes { links, programs, pids, hold, ebpf }, Route::UprobeMulti));
             }
             // Kernels before 6.6 refuse the attach type when the program is loaded.
             Err(AttachError::Program { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => {}
@@ -83,7 +111,7 @@ pub(super) fn attach(
         }
     }
     attach_perf(&mut ebpf, plan, pids)?;
-    Ok((Probes { links: Vec::new(), _ebpf: ebpf }, Route::PerfEvent))
+    Ok((Probes { links: Vec::new(), programs: None, pids: pids.to_vec(), hold, ebpf }, Route::PerfEvent))
 }
 
 /// Number of probes that `plan` needs in each process.

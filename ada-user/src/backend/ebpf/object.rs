@@ -95,7 +95,9 @@ pub(super) fn attach_tracepoint(ebpf: &mut Ebpf, program: &str, tracepoint: &str
 /// The program `name`, loaded for perf-event links.
 pub(super) fn load_uprobe<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe, AttachError> {
     let program: &mut UProbe = program_mut(ebpf, name)?;
-    program.load().map_err(program_error)?;
+    if program.fd().is_err() {
+        program.load().map_err(program_error)?;
+    }
     Ok(program)
 }
 
