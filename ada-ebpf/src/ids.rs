@@ -5,7 +5,10 @@ use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, generated::bpf_get_ns_current_pid_tgid},
 };
 
-use crate::maps::{TARGETS, config};
+use crate::{
+    maps::{ENDED, TARGETS, config, follow},
+    task,
+};
 
 /// Process and thread of the current task.
 #[derive(Clone, Copy)]
@@ -28,6 +31,13 @@ pub fn recorded() -> Option<Ids> {
     recorded.then_some(ids)
 }
 
+/// The same for a thread that ends: its process may have left the table a moment ago, with a thread that was quicker.
+#[inline(always)]
+pub fn ending() -> Option<Ids> {
+    let ended = || current().filter(|ids| follow!(enabled) != 0 && ENDED.get_ptr(ids.tgid).is_some());
+    recorded().or_else(ended)
+}
+
 #[inline(always)]
 fn current() -> Option<Ids> {
     let (device, inode) = (config!(pidns_dev), config!(pidns_ino));
@@ -39,5 +49,10 @@ fn current() -> Option<Ids> {
     // SAFETY: `info` is a bpf_pidns_info and the size is its own.
     let failed =
         unsafe { bpf_get_ns_current_pid_tgid(device, inode, &raw mut info, size_of::<bpf_pidns_info>() as u32) };
-    (failed == 0).then_some(Ids { tgid: info.tgid, tid: info.pid })
+    if failed == 0 {
+        return Some(Ids { tgid: info.tgid, tid: info.pid });
+    }
+    // That helper answers for tasks of exactly this namespace; a child may have gone into one below.
+    let mut ids = Ids { tgid: 0, tid: 0 };
+    (follow!(enabled) != 0 && task::current_ids(&mut ids) == 0).then_some(ids)
 }

@@ -11,16 +11,26 @@ use crate::maps::{DROPS, EPOCH, LOST};
 #[inline(never)]
 pub fn count(record: &Record, reason: u32) {
     let event = record.kind == kind::CALL || record.kind == kind::RETURN;
-    let counter = if event { reason } else { loss::LIFECYCLE };
+    add(if event { reason } else { loss::LIFECYCLE });
+    if event {
+        count_for_thread(record);
+    }
+}
+
+/// Counts a new process for which the table of targets has no room.
+#[inline(never)]
+pub fn unfollowed() {
+    add(loss::UNFOLLOWED);
+}
+
+#[inline(always)]
+fn add(counter: u32) {
     // SAFETY: a helper without preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     if let Some(drops) = DROPS.get(cpu)
         && let Some(counter) = drops.counters.get(counter as usize)
     {
         add_one(counter);
-    }
-    if event {
-        count_for_thread(record);
     }
 }
 

@@ -9,11 +9,13 @@
 #![feature(asm_experimental_arch)]
 
 mod go;
+mod follow;
 mod ids;
 mod loss;
 mod maps;
 mod record;
 mod registers;
+mod task;
 
 use ada_format::wire::{arch, cookie, flags, kind};
 use aya_ebpf::{
@@ -22,7 +24,10 @@ use aya_ebpf::{
     programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
 
-use crate::maps::config;
+use crate::{
+    maps::{config, follow},
+    task::Task,
+};
 
 #[uprobe]
 fn function_entry(ctx: ProbeContext) -> u32 {
@@ -78,9 +83,20 @@ fn go_exit(ctx: ProbeContext) -> u32 {
 
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 fn thread_exit(ctx: RawTracePointContext) -> i32 {
-    if let Some(ids) = ids::recorded() {
+    if let Some(ids) = ids::ending() {
         let name = ctx.command().unwrap_or_default();
-        record::lifecycle(ids, kind::THREAD_EXIT, name);
+        record::lifecycle(ids, kind::THREAD_EXIT, 0, name);
+        if follow!(enabled) != 0 {
+            follow::exited(ids, Task::at(ctx.arg(0)));
+        }
+    }
+    0
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+fn process_fork(ctx: RawTracePointContext) -> i32 {
+    if let Some(ids) = ids::recorded() {
+        follow::forked(ids, Task::at(ctx.arg(1)));
     }
     0
 }
@@ -89,7 +105,7 @@ fn thread_exit(ctx: RawTracePointContext) -> i32 {
 fn process_exec(ctx: RawTracePointContext) -> i32 {
     if let Some(ids) = ids::recorded() {
         let name = ctx.command().unwrap_or_default();
-        record::lifecycle(ids, kind::EXEC, name);
+        follow::executed(ids, name);
     }
     0
 }

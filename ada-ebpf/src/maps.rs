@@ -1,8 +1,8 @@
 //! Everything that the programs share with the collector: the configuration they are loaded with, and the maps.
 
-use ada_format::wire::{Config, Drops, Lost, LostKey};
+use ada_format::wire::{Config, Drops, Follow, Lost, LostKey};
 use aya_ebpf::{
-    btf_maps::{Array, ArrayOfMaps, HashMap, RingBuf},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, RingBuf},
     macros::btf_map,
 };
 
@@ -23,6 +23,37 @@ macro_rules! config {
 }
 pub(crate) use config;
 
+/// Overwritten by the loader, like [`CONFIG`].
+#[unsafe(no_mangle)]
+pub static FOLLOW: Follow = Follow {
+    enabled: 0,
+    task_pid: 0,
+    task_tgid: 0,
+    task_thread_pid: 0,
+    task_group_leader: 0,
+    task_signal: 0,
+    task_exit_code: 0,
+    signal_live: 0,
+    signal_flags: 0,
+    signal_group_exit_code: 0,
+    pid_level: 0,
+    pid_numbers: 0,
+    upid_size: 0,
+    upid_nr: 0,
+    upid_ns: 0,
+    namespace_inum: 0,
+};
+
+/// Reads a field of [`FOLLOW`], as `config!` does of [`CONFIG`].
+macro_rules! follow {
+    ($field:ident) => {{
+        let field = &raw const $crate::maps::FOLLOW.$field;
+        // SAFETY: a plain integer of a static that nobody writes once the program is loaded.
+        unsafe { core::ptr::read_volatile(field) }
+    }};
+}
+pub(crate) use follow;
+
 /// One ring per processor. The loader sets the number of entries, makes the rings and chooses their size.
 #[btf_map]
 pub static RINGS: ArrayOfMaps<RingBuf<u8, 4096>, 1> = ArrayOfMaps::new();
@@ -39,6 +70,14 @@ pub static LOST: HashMap<LostKey, Lost, 16384> = HashMap::new();
 #[btf_map]
 pub static EPOCH: Array<u64, 1, BPF_F_MMAPABLE> = Array::new();
 
-/// The processes to record when there is more than one.
+/// The processes to record when there is more than one, or new ones are followed.
 #[btf_map]
 pub static TARGETS: HashMap<u32, u32, 4096> = HashMap::new();
+
+/// Processes whose last thread has ended, while others of theirs may still be on their way out.
+#[btf_map]
+pub static ENDED: LruHashMap<u32, u32, 1024> = LruHashMap::new();
+
+/// 1 while the collector wants processes that execute another program to be stopped until it has looked at that.
+#[btf_map]
+pub static HOLD: Array<u64, 1, BPF_F_MMAPABLE> = Array::new();

@@ -11,7 +11,7 @@ use aya_ebpf::{
 use crate::{
     ids::Ids,
     loss::count,
-    maps::{RINGS, config},
+    maps::{RINGS, config, follow},
     registers,
 };
 
@@ -56,13 +56,20 @@ fn emit(record: Record, ctx: &impl EbpfContext) {
     }
 }
 
-/// Records the end of a thread or the start of a program, with the task's name in place of function and stack.
+/// Records the end of a thread or the start of a program, with the task's name in place of function and stack. False if
+/// it was lost.
 #[inline(always)]
-pub fn lifecycle(ids: Ids, kind: u16, name: [u8; 16]) {
+pub fn lifecycle(ids: Ids, kind: u16, flags: u16, name: [u8; 16]) -> bool {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = name;
     let function_id = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
     let sp = u64::from_le_bytes([i, j, k, l, m, n, o, p]);
-    submit(Record { function_id, sp, kind, ..stamped(ids) });
+    submit(Record { function_id, sp, kind, flags, ..stamped(ids) })
+}
+
+/// Records that a process was made or ended, with its id or wait status in place of the function.
+#[inline(always)]
+pub fn process(ids: Ids, kind: u16, value: u32) {
+    submit(Record { function_id: u64::from(value), kind, ..stamped(ids) });
 }
 
 /// A record that has its time and owner. The time is taken before a place in the ring is: see the crate's invariants.
@@ -74,14 +81,23 @@ fn stamped(ids: Ids) -> Record {
 }
 
 #[inline(always)]
-fn submit(record: Record) {
-    let Some(ring) = ring() else { return count(&record, loss::NO_RING) };
+fn submit(record: Record) -> bool {
+    let Some(ring) = ring() else {
+        count(&record, loss::NO_RING);
+        return false;
+    };
     match ring.reserve_untyped::<Record>(0) {
         Some(mut entry) => {
             entry.write(record);
-            entry.submit(wake_flag::<Record>(ring));
+            // Of a program that a followed process has begun, the collector wants to know at once.
+            let now = record.kind == kind::EXEC && follow!(enabled) != 0;
+            entry.submit(if now { u64::from(BPF_RB_FORCE_WAKEUP) } else { wake_flag::<Record>(ring) });
+            true
         }
-        None => count(&record, loss::RING_FULL),
+        None => {
+            count(&record, loss::RING_FULL);
+            false
+        }
     }
 }
 

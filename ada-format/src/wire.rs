@@ -54,6 +54,11 @@ pub mod kind {
     pub const THREAD_EXIT: u16 = 16;
     /// A process replaced its program (execve).
     pub const EXEC: u16 = 17;
+    /// A recorded process made another, which is recorded from its first instruction; in place of the function is the
+    /// new one's process id.
+    pub const FORK: u16 = 18;
+    /// The last thread of a process ended; in place of the function is its wait status.
+    pub const PROCESS_EXIT: u16 = 19;
 }
 
 /// Bits of an attach cookie, beside the function id.
@@ -69,6 +74,8 @@ pub mod flags {
     pub const CHAINED: u16 = 1;
     /// [`Registers`](super::Registers) follow the record.
     pub const REGISTERS: u16 = 2;
+    /// EXEC: the process is stopped (SIGSTOP) until the collector has looked at its new program and sends SIGCONT.
+    pub const HELD: u16 = 1 << 8;
 }
 
 /// Why the kernel side could not deliver an event: the index of its counter.
@@ -81,8 +88,10 @@ pub mod loss {
     pub const REASONS: usize = 2;
     /// What was lost, for whatever reason, was not an event but the end of a thread or an execve.
     pub const LIFECYCLE: u32 = 2;
+    /// A new process could not be followed: the table of targets is full.
+    pub const UNFOLLOWED: u32 = 3;
     /// Number of counters.
-    pub const COUNTERS: usize = 3;
+    pub const COUNTERS: usize = 4;
     /// Their names in manifests and summaries, in the order of their indices.
     pub const NAMES: [&str; REASONS] = ["ring_full", "no_ring"];
 }
@@ -129,11 +138,50 @@ pub struct Config {
     pub registers: u64,
 }
 
+/// What following new processes takes: where the kernel keeps what, in bytes from the start of each struct. Read-only
+/// data like [`Config`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Follow {
+    /// 1 = new processes of recorded ones are recorded.
+    pub enabled: u32,
+    /// `task_struct.pid`
+    pub task_pid: u32,
+    /// `task_struct.tgid`
+    pub task_tgid: u32,
+    /// `task_struct.thread_pid`, a `struct pid *`
+    pub task_thread_pid: u32,
+    /// `task_struct.group_leader`
+    pub task_group_leader: u32,
+    /// `task_struct.signal`, a `struct signal_struct *`
+    pub task_signal: u32,
+    /// `task_struct.exit_code`
+    pub task_exit_code: u32,
+    /// `signal_struct.live`
+    pub signal_live: u32,
+    /// `signal_struct.flags`
+    pub signal_flags: u32,
+    /// `signal_struct.group_exit_code`
+    pub signal_group_exit_code: u32,
+    /// `struct pid`, `level`
+    pub pid_level: u32,
+    /// `struct pid`, `numbers`: an array of `struct upid`
+    pub pid_numbers: u32,
+    /// Bytes of a `struct upid`.
+    pub upid_size: u32,
+    /// `upid.nr`
+    pub upid_nr: u32,
+    /// `upid.ns`, a `struct pid_namespace *`
+    pub upid_ns: u32,
+    /// `pid_namespace.ns.inum`
+    pub namespace_inum: u32,
+}
+
 /// The counters of one processor, each in its own cache line; the kernel adds, the collector reads through a mapping.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub struct Drops {
-    /// By [`loss`] reason, then [`loss::LIFECYCLE`].
+    /// By [`loss`] reason, then [`loss::LIFECYCLE`] and [`loss::UNFOLLOWED`].
     pub counters: [core::sync::atomic::AtomicU64; loss::COUNTERS],
 }
 
@@ -165,6 +213,12 @@ pub mod names {
     pub const TARGETS: &str = "TARGETS";
     /// The [`Config`](super::Config) global.
     pub const CONFIG: &str = "CONFIG";
+    /// Raw tracepoint program: a process or thread is made.
+    pub const FORK: &str = "process_fork";
+    /// Array of one u64, mappable: 1 = a process that executes another program is stopped.
+    pub const HOLD: &str = "HOLD";
+    /// The [`Follow`](super::Follow) global.
+    pub const FOLLOW: &str = "FOLLOW";
 }
 
 /// Architectures a kernel program can serve; the object is one for all of them.
@@ -180,3 +234,4 @@ const _: () = assert!(size_of::<Registers>() == 80);
 const _: () = assert!(size_of::<Lost>() == 32);
 const _: () = assert!(size_of::<Config>() == 40);
 const _: () = assert!(size_of::<Drops>() == 64);
+const _: () = assert!(size_of::<Follow>() == 16 * 4);

@@ -10,6 +10,7 @@ pub mod disasm;
 pub mod doctor;
 pub mod elf;
 pub mod exits;
+pub mod follow;
 pub mod go;
 pub mod ifunc;
 pub mod launch;

@@ -153,4 +153,6 @@ pub struct Plan {
     pub functions: Vec<Function>,
     /// What each spec gave.
     pub probes: Vec<ProbeReport>,
+    /// Files of names that belong to none of the modules.
+    pub unused_symbols: Vec<PathBuf>,
 }

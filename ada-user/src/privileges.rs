@@ -62,14 +62,15 @@ pub fn missing() -> Vec<&'static str> {
     needed.iter().filter(|(capability, _)| !have.contains(*capability)).map(|(_, name)| *name).collect()
 }
 
-/// Makes this thread, and those it starts from now on, the invoker's, keeping no privilege but to read eBPF maps.
+/// Makes this thread, and those it starts from now on, the invoker's, keeping no privilege but to read eBPF maps and, with
+/// `signals`, to signal any process.
 ///
 /// # Errors
 /// If the kernel refuses; the caller is then still privileged and should end.
-pub fn drop_to(invoker: &Invoker) -> io::Result<()> {
+pub fn drop_to(invoker: &Invoker, signals: bool) -> io::Result<()> {
     keep_capabilities()?;
     become_user(invoker)?;
-    limit_capabilities()
+    limit_capabilities(signals)
 }
 
 /// Changes all ids of the process. glibc does so for every thread.
@@ -93,14 +94,15 @@ fn keep_capabilities() -> io::Result<()> {
 }
 
 /// Reading the loss counters by thread needs CAP_BPF where unprivileged eBPF is off, as it is everywhere by now.
-fn limit_capabilities() -> io::Result<()> {
+fn limit_capabilities(signals: bool) -> io::Result<()> {
     use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
-    let kept = CapabilitySet::BPF;
+    let signals = if signals { CapabilitySet::KILL } else { CapabilitySet::empty() };
+    let kept = CapabilitySet::BPF | signals;
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     match set_capabilities(None, sets) {
         // A kernel before 5.8 has no CAP_BPF; CAP_SYS_ADMIN was in its place.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM) => {
-            let kept = CapabilitySet::SYS_ADMIN;
+            let kept = CapabilitySet::SYS_ADMIN | signals;
             let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
             Ok(set_capabilities(None, sets)?)
         }

@@ -25,7 +25,7 @@ pub trait Backend {
 /// A source that is delivering.
 pub trait Running: Send {
     /// What keeps the probes in place; dropping it detaches them, possibly from another thread.
-    type Probes: Send + 'static;
+    type Probes: Attached + 'static;
 
     /// Hands over the probes, so that they can be detached while the events still flow. `None` after the first time.
     fn take_probes(&mut self) -> Option<Self::Probes>;
@@ -56,6 +56,11 @@ pub trait Running: Send {
     /// Tells the number of events lost so far; at any time it counts all that were lost before any event delivered.
     fn loss_gauge(&self) -> LossGauge;
 
+    /// Tells which processes are recorded, if new ones are followed.
+    fn live_gauge(&self) -> Option<LiveGauge> {
+        None
+    }
+
     /// Something that ends a [`Running::wait`] from another thread.
     fn waker(&self) -> Waker;
 }
@@ -71,8 +76,24 @@ pub struct Refusal {
     pub why: String,
 }
 
+/// Probes in place; dropping this detaches them.
+pub trait Attached: Send {
+    /// Attaches what `addition` names as well, wherever the others are.
+    ///
+    /// # Errors
+    /// [`AttachError`]; nothing of the addition stays attached then.
+    fn extend(&mut self, addition: &Plan) -> Result<Vec<Refusal>, AttachError>;
+
+    /// Whether, from now on, a followed process that executes another program is stopped (SIGSTOP) before that begins:
+    /// [`Sink::event`] then shows it with [`HELD`](ada_format::wire::flags::HELD), and somebody has to let it go on (SIGCONT).
+    fn hold(&mut self, hold: bool);
+}
+
 /// Reads a running count of losses, without a system call.
 pub type LossGauge = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Reads which processes are recorded and have not ended.
+pub type LiveGauge = Arc<dyn Fn() -> Vec<u32> + Send + Sync>;
 
 /// What takes delivery of events.
 pub trait Sink {
@@ -103,6 +124,8 @@ pub struct Losses {
     pub by_reason: Vec<(&'static str, u64)>,
     /// Ends of threads and executions of programs that went unseen since the recording began.
     pub lifecycle: u64,
+    /// New processes that were not followed since the recording began, because too many live at once.
+    pub unfollowed: u64,
     /// Losses by thread since the last report.
     pub threads: Vec<ThreadLoss>,
 }
@@ -159,6 +182,11 @@ pub enum AttachError {
     /// The kernel is too old for what was asked for.
     #[error("this kernel has no uprobe_multi, which came with Linux 6.6; leave --attach out")]
     NoUprobeMulti,
+    /// The kernel does not tell where it keeps what following processes needs.
+    #[error(
+        "this kernel does not tell its types (/sys/kernel/btf/vmlinux), by which -f follows new processes; leave -f out"
+    )]
+    NoKernelTypes,
     /// The process went away.
     #[error("process {pid} ended while the probes were being attached; start the recording again on a running one")]
     Exited {

@@ -93,6 +93,11 @@ pub(crate) struct RecordArgs {
     /// Process to attach to, with all of its threads; repeatable
     #[arg(short, long, value_name = "PID", conflicts_with = "command")]
     pub(crate) pid: Vec<u32>,
+    /// Also record the processes that the targets make (fork, vfork, clone) and what these execute, until the last one has
+    /// ended. The probes are then in place for every process that uses the same files: those pay for each hit, too. A
+    /// process that executes a program is stopped for a moment if a spec may mean something in it (docs/follow.md)
+    #[arg(short, long)]
+    pub(crate) follow_forks: bool,
     /// End the recording after this time, such as 500ms, 10s or 2m
     #[arg(short, long, value_name = "TIME", value_parser = recording_time)]
     pub(crate) duration: Option<Duration>,

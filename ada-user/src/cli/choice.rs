@@ -3,18 +3,18 @@
 use std::{
     ffi::{OsStr, OsString},
     os::unix::ffi::OsStrExt,
-    path::Path,
-    sync::Arc,
+    path::{Path, PathBuf},
 };
 
 use ada_user::{
-    elf::SymbolFile,
+    plan::Plan,
     resolve::{DEFAULT_EXCLUDES, PlacementPolicy, ResolveOptions, ReturnsPolicy, Symbols},
     spec::{ModuleSpec, ProbeSpec, SpecError},
 };
 use anyhow::Result;
 
 use super::args::{ChoiceArgs, Place, ReturnsHow};
+use super::tell;
 
 /// The specs that `texts` and `args` ask for.
 pub(super) fn specs(texts: &[String], args: &ChoiceArgs) -> Result<Vec<ProbeSpec>, SpecError> {
@@ -40,6 +40,16 @@ pub(super) fn options(args: &ChoiceArgs) -> Result<ResolveOptions> {
     Ok(ResolveOptions { returns, placement, registers: args.detail, symbols, excludes, everything_but })
 }
 
+/// A word about files of names that nothing came of.
+pub(super) fn tell_unused_symbols(plan: &Plan) {
+    for path in &plan.unused_symbols {
+        let path = path.display();
+        tell(&format!(
+            "ada-trace: the names in {path} belong to none of the probed files; write LIB={path} to say which\n"
+        ));
+    }
+}
+
 /// `LIB=FILE`, or `FILE`, which may contain an equals sign after a slash.
 fn symbols(text: &OsStr) -> Result<Symbols> {
     let bytes = text.as_bytes();
@@ -48,7 +58,7 @@ fn symbols(text: &OsStr) -> Result<Symbols> {
         Some((module, file)) => (Some(module_spec(module)?), OsStr::from_bytes(file)),
         None => (None, text),
     };
-    Ok(Symbols { module, names: Arc::new(SymbolFile::open(Path::new(file))?) })
+    Ok(Symbols { module, path: PathBuf::from(file) })
 }
 
 /// What stands before the colon of a spec.

@@ -28,6 +28,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
     let Request { specs, target } = Request::new(args)?;
     let specs = choice::specs(specs, &args.choice)?;
     let plan = resolve::resolve(&specs, &[target.open()?], &choice::options(&args.choice)?)?;
+    choice::tell_unused_symbols(&plan);
     let text = match args.format {
         Format::Text => text(&plan),
         Format::Jsonl => jsonl(&plan),
@@ -321,6 +322,7 @@ mod tests {
             modules: vec![module],
             functions: vec![function, whole],
             probes: vec![ProbeReport { spec: "exe:f".into(), functions: vec![id], skipped, excluded: 0 }],
+            ..Plan::default()
         }
     }
 

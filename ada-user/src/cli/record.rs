@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use ada_user::{
     backend::ebpf::{self, EbpfBackend, Route},
     doctor,
+    follow::Wanted,
     launch::{Command, Ended, Gated},
     plan::Plan,
     privileges::{self, Invoker},
@@ -26,8 +27,10 @@ use super::{
 
 /// Records what `args` ask for.
 pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
-    let Request { plan, pids, gated, invoker, processes } = prepare(args)?;
-    let options = SessionOptions { output: args.output.clone(), invoker, processes };
+    let Request { plan, pids, gated, invoker, processes, wanted } = prepare(args)?;
+    choice::tell_unused_symbols(&plan);
+    let follow = wanted.filter(|_| args.follow_forks);
+    let options = SessionOptions { output: args.output.clone(), invoker, processes, follow };
     // Before anything is attached, so that no Ctrl-C from here on leaves a recording unfinished.
     let mut watch = Watch::new(&pids, args.duration)?;
     let mut session = TraceSession::start(backend(args), &plan, &pids, &options)?;
@@ -46,9 +49,8 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
     let mut status = StatusLine::new(args.quiet);
     let reason = watch.run(&mut session, &mut status)?;
     status.clear();
-    let plan = session.plan().clone();
     let summary = session.stop()?;
-    let told = if args.quiet { summary::losses(&summary.ledger) } else { summary::text(&summary, &plan) };
+    let told = if args.quiet { summary::losses(&summary.ledger) } else { summary::text(&summary, &summary.plan) };
     tell(&told);
     outcome(args, &summary, &reason, watch.ended_command())
 }
@@ -70,6 +72,7 @@ struct Request {
     gated: Option<Gated>,
     invoker: Option<Invoker>,
     processes: Vec<ProcessInfo>,
+    wanted: Option<Wanted>,
 }
 
 /// Checks what needs no privileges first, so that a slip of the pen is told as such.
@@ -92,7 +95,7 @@ fn prepare(args: &RecordArgs) -> Result<Request> {
     if !missing.is_empty() {
         bail!("recording needs {}, which this process lacks; run it with sudo", missing.join(" and "));
     }
-    if args.command.is_empty() { attached(args, &specs, options) } else { launched(args, &specs, &options) }
+    if args.command.is_empty() { attached(args, &specs, options) } else { launched(args, &specs, options) }
 }
 
 /// Processes that run.
@@ -107,21 +110,39 @@ fn attached(args: &RecordArgs, specs: &[ProbeSpec], mut options: ResolveOptions)
         );
         options.returns = ReturnsPolicy::Exits;
     }
-    let plan = resolve::resolve(specs, &targets, &options)?;
-    Ok(Request { plan, pids, gated: None, invoker: privileges::invoker(), processes: Vec::new() })
+    let (plan, wanted) = plan(args, specs, &targets, options)?;
+    Ok(Request { plan, pids, gated: None, invoker: privileges::invoker(), processes: Vec::new(), wanted })
 }
 
 /// A command, which waits at its gate from here on.
-fn launched(args: &RecordArgs, specs: &[ProbeSpec], options: &ResolveOptions) -> Result<Request> {
+fn launched(args: &RecordArgs, specs: &[ProbeSpec], options: ResolveOptions) -> Result<Request> {
     let invoker = privileges::invoker();
     let command = Command::new(&args.command, invoker.as_ref())?;
     let target = Target::from_command(&command.program, &command.env)?;
-    let plan = resolve::resolve(specs, &[target], options)?;
+    let (plan, wanted) = plan(args, specs, &[target], options)?;
     let gated = command.start(invoker.as_ref())?;
     let args = command.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let executable = command.program.canonicalize().unwrap_or(command.program).to_string_lossy().into_owned();
     let process = ProcessInfo { pid: gated.pid(), executable, args, ..ProcessInfo::default() };
-    Ok(Request { plan, pids: vec![gated.pid()], gated: Some(gated), invoker, processes: vec![process] })
+    Ok(Request { plan, pids: vec![gated.pid()], gated: Some(gated), invoker, processes: vec![process], wanted })
+}
+
+/// What is probed from the start and, with `-f`, what is looked for later.
+fn plan(
+    args: &RecordArgs,
+    specs: &[ProbeSpec],
+    targets: &[Target],
+    options: ResolveOptions,
+) -> Result<(Plan, Option<Wanted>)> {
+    if !args.follow_forks {
+        return Ok((resolve::resolve(specs, targets, &options)?, None));
+    }
+    let wanted = Wanted { specs: specs.to_vec(), options };
+    let (plan, absent) = wanted.resolve(targets)?;
+    for reason in absent.iter().filter(|_| !args.quiet) {
+        tell(&format!("ada-trace: {reason}; waiting for a program that has it\n"));
+    }
+    Ok((plan, Some(wanted)))
 }
 
 fn backend(args: &RecordArgs) -> EbpfBackend {
@@ -129,7 +150,7 @@ fn backend(args: &RecordArgs) -> EbpfBackend {
         Attach::Multi => Route::UprobeMulti,
         Attach::Perf => Route::PerfEvent,
     });
-    EbpfBackend { ring_size: args.buffer_size, route, registers: args.choice.detail }
+    EbpfBackend { ring_size: args.buffer_size, route, registers: args.choice.detail, follow: args.follow_forks }
 }
 
 fn outcome(args: &RecordArgs, summary: &Summary, reason: &Reason, ended: Option<Ended>) -> Result<ExitCode> {

@@ -37,6 +37,10 @@ pub(super) fn losses(ledger: &Ledger) -> String {
         let unseen = plural(ledger.unseen, "thread end");
         let _ = writeln!(text, "{unseen} or execve unseen: threads that were given the same id share a folder");
     }
+    if ledger.unfollowed > 0 {
+        let unfollowed = plural(ledger.unfollowed, "new process");
+        let _ = writeln!(text, "{unfollowed} not followed: at most 4096 processes are recorded at once");
+    }
     text
 }
 
@@ -49,7 +53,12 @@ fn mend(reason: &str) -> &'static str {
 
 /// A number with its noun.
 fn plural(number: u64, noun: &str) -> String {
-    format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
+    let plural = match noun {
+        _ if number == 1 => "",
+        _ if noun.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{} {noun}{plural}", count(number))
 }
 
 /// A number with its thousands set apart: 1 234 567.

@@ -59,6 +59,8 @@ pub(super) struct Watch {
     /// Once set, a signal ends this process in its handler.
     armed: Arc<AtomicBool>,
     targets: Vec<(u32, OwnedFd)>,
+    /// The processes that are recorded from the start.
+    first: Vec<u32>,
     launched: Option<(u32, Launched)>,
     ended: Option<Ended>,
     deadline: Option<Instant>,
@@ -71,7 +73,8 @@ impl Watch {
         let armed = Arc::new(AtomicBool::new(false));
         let signals = watch_signals(&armed).context("cannot watch for signals")?;
         let targets = pids.iter().map(|pid| Ok((*pid, open_process(*pid)?))).collect::<Result<_>>()?;
-        Ok(Self { signals, armed, targets, launched: None, ended: None, deadline: None, duration })
+        let first = pids.to_vec();
+        Ok(Self { signals, armed, targets, first, launched: None, ended: None, deadline: None, duration })
     }
 
     /// The first target is a command of ours, which has begun.
@@ -102,6 +105,7 @@ impl Watch {
                 self.arm_second();
                 return Ok(Reason::Signal);
             }
+            self.watch_followed(session);
             if self.targets.is_empty() {
                 return Ok(Reason::TargetsEnded);
             }
@@ -120,6 +124,17 @@ impl Watch {
             }
             status.update(session, started.elapsed());
         }
+    }
+
+    /// Once the targets have ended: those that they left behind, if such are recorded. None of them can have made another
+    /// one unseen, for it would be among them.
+    fn watch_followed(&mut self, session: &TraceSession) {
+        if !self.targets.is_empty() {
+            return;
+        }
+        let live = session.live_processes().into_iter().filter(|pid| !self.first.contains(pid));
+        // One that cannot be opened has just ended.
+        self.targets = live.filter_map(|pid| Some((pid, open_process(pid).ok()?))).collect();
     }
 
     /// Waits for a signal, the end of the targets or the duration, with nothing to do meanwhile.

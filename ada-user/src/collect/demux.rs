@@ -6,19 +6,20 @@ use std::{
     collections::HashMap,
     io::ErrorKind,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, mpsc::Sender},
 };
 
 use ada_format::{
     layout::{Arch, ClockType, EventKind, Os},
     session,
-    wire::{Record, Registers, kind},
+    wire::{Record, Registers, flags, kind},
     write::{Detail, FunctionDetail, ThreadMeta, ThreadWriter, WriteError},
 };
 
 use super::{
     depth::{Call, CallStack, Expect},
-    ledger::{Exec, Gap, Ledger, ThreadEntry},
+    ledger::{Gap, Ledger, ThreadEntry},
+    life::{Life, go_on, name_of},
     returns::ReturnsTable,
     span::Span,
 };
@@ -38,6 +39,10 @@ pub(crate) struct Demux {
     span: Arc<Span>,
     dir: PathBuf,
     ledger: Ledger,
+    /// What happened to processes and was not yet asked for.
+    lives: Vec<Life>,
+    /// Takes processes that are stopped.
+    held: Option<Sender<u32>>,
     returns: ReturnsTable,
     /// Live threads; a free place is `None`.
     threads: Vec<Option<Thread>>,
@@ -76,6 +81,8 @@ impl Demux {
             span,
             dir,
             ledger: Ledger::default(),
+            lives: Vec::new(),
+            held: None,
             returns: ReturnsTable::new(plan),
             threads: Vec::new(),
             by_tid: HashMap::new(),
@@ -91,6 +98,21 @@ impl Demux {
     /// The books, up to date as of the last flush.
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// Where processes are told that are stopped until somebody lets them go on; otherwise they go on at once.
+    pub(crate) fn tell_held(&mut self, held: Sender<u32>) {
+        self.held = Some(held);
+    }
+
+    /// More functions will be called.
+    pub(crate) fn extend(&mut self, addition: &Plan) {
+        self.returns.extend(addition);
+    }
+
+    /// Moves what happened to processes since the last call to the end of `lives`.
+    pub(crate) fn tell_lives(&mut self, lives: &mut Vec<Life>) {
+        lives.append(&mut self.lives);
     }
 
     /// Whether writing has ended with an error.
@@ -326,7 +348,29 @@ impl Demux {
                 self.finish_thread(index, None);
             }
         }
-        self.ledger.execs.push(Exec { pid: record.tgid, time_ns: record.time_ns, name: name_of(record) });
+        self.process(record);
+        if record.flags & flags::HELD != 0 {
+            let told = self.held.as_ref().map(|held| held.send(record.tgid));
+            if !matches!(told, Some(Ok(()))) {
+                go_on(record.tgid);
+            }
+        }
+    }
+
+    /// A new process. Its id may have been another one's, of whose end nothing was seen.
+    #[cold]
+    fn fork(&mut self, record: &Record) {
+        for index in 0..self.threads.len() {
+            if u32::try_from(record.function_id).is_ok_and(|pid| self.is_of(index, pid)) {
+                self.finish_thread(index, None);
+            }
+        }
+        self.process(record);
+    }
+
+    #[cold]
+    fn process(&mut self, record: &Record) {
+        self.lives.extend(Life::of(record));
         self.ledger.revision += 1;
     }
 }
@@ -337,13 +381,15 @@ impl Sink for Demux {
             kind::CALL | kind::RETURN => self.function_event(record, registers),
             kind::THREAD_EXIT => self.thread_exit(record),
             kind::EXEC => self.exec(record),
+            kind::FORK => self.fork(record),
+            kind::PROCESS_EXIT => self.process(record),
             _ => {}
         }
     }
 }
 
 fn call_of(record: &Record, returns: Expect) -> Call {
-    let chained = record.flags & ada_format::wire::flags::CHAINED != 0;
+    let chained = record.flags & flags::CHAINED != 0;
     Call { sp: record.sp, function_id: record.function_id, chained, returns }
 }
 
@@ -370,15 +416,6 @@ fn set_counts(entry: &mut ThreadEntry, summary: ada_format::write::ThreadSummary
     entry.bytes = summary.bytes;
     entry.time_start_ns = summary.time_start_ns;
     entry.time_end_ns = summary.time_end_ns;
-}
-
-/// A lifecycle record's task name, which the kernel puts where function and stack pointer would be.
-fn name_of(record: &Record) -> String {
-    let mut bytes = Vec::with_capacity(16);
-    bytes.extend_from_slice(&record.function_id.to_le_bytes());
-    bytes.extend_from_slice(&record.sp.to_le_bytes());
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
 }
 
 /// Why writing ended, in words.

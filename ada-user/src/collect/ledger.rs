@@ -1,4 +1,4 @@
-//! What is known of a recording besides its events: its threads, what they lost, programs executed, failures.
+//! What is known of a recording besides its events: its threads, what they lost, failures.
 //!
 //! The pump writes it (rarely), the manifest and the summary are made from it.
 
@@ -14,12 +14,12 @@ const MAX_GAPS: u32 = 256;
 pub struct Ledger {
     /// Threads by ordinal: `threads[i]` is the folder `thread_i`.
     pub threads: Vec<ThreadEntry>,
-    /// Programs that were executed in place of a traced process.
-    pub execs: Vec<Exec>,
     /// Events lost, by reason.
     pub lost_by_reason: BTreeMap<&'static str, u64>,
     /// Ends of threads and executions of programs that went unseen.
     pub unseen: u64,
+    /// New processes that were not followed, because too many live at once.
+    pub unfollowed: u64,
     /// Where threads lost events.
     pub gaps: Vec<Gap>,
     /// Why events stopped being written, if they did.
@@ -61,17 +61,6 @@ pub struct ThreadEntry {
     pub(super) gap_end_ns: u64,
 }
 
-/// A process executed another program.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exec {
-    /// The process.
-    pub pid: u32,
-    /// When, `CLOCK_BOOTTIME` in nanoseconds.
-    pub time_ns: u64,
-    /// The task's name from then on.
-    pub name: String,
-}
-
 /// Events lost by one thread in a stretch of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
@@ -90,6 +79,12 @@ impl Ledger {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost_by_reason.values().sum()
+    }
+
+    /// Whether everything that happened was recorded.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.lost() == 0 && self.unfollowed == 0 && self.failure.is_none()
     }
 
     /// Index events in all, as of the last tick.
@@ -113,6 +108,7 @@ impl Ledger {
     /// Takes over the counts of a loss report; the caller finds the threads.
     pub(super) fn set_reasons(&mut self, report: &Losses) {
         self.unseen = report.lifecycle;
+        self.unfollowed = report.unfollowed;
         for (reason, count) in &report.by_reason {
             if *count > 0 {
                 self.lost_by_reason.insert(reason, *count);

@@ -5,6 +5,7 @@
 mod demux;
 mod depth;
 mod ledger;
+mod life;
 mod pump;
 mod returns;
 mod span;
@@ -12,8 +13,10 @@ mod span;
 mod tests;
 
 pub use depth::{Call, CallStack, Expect, RETURN_LIMIT, Unreturned};
-pub use ledger::{Exec, Gap, Ledger, ThreadEntry};
+pub use ledger::{Gap, Ledger, ThreadEntry};
+pub use life::Life;
 
 pub(crate) use demux::Demux;
+pub(crate) use life::go_on;
 pub(crate) use pump::{Books, Pump};
 pub(crate) use span::Span;

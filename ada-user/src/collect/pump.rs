@@ -4,14 +4,17 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use super::{demux::Demux, ledger::Ledger};
-use crate::backend::{AttachError, Losses, Running};
+use super::{demux::Demux, ledger::Ledger, life::Life};
+use crate::{
+    backend::{AttachError, Losses, Running, Waker},
+    plan::Plan,
+};
 
 /// The longest wait for events; the kernel wakes the pump earlier when there are many.
 const POLL: Duration = Duration::from_millis(20);
@@ -31,6 +34,23 @@ pub(crate) struct Books {
     pub(crate) failed: AtomicBool,
     /// The rest, as of the last tick. The pump never waits for it: whoever holds it may be a thread of low priority.
     ledger: Mutex<Ledger>,
+    /// What happened to processes up to the ledger's tick and was not yet taken.
+    lives: Mutex<Vec<Life>>,
+    /// Functions that are about to be probed as well.
+    news: Mutex<News>,
+    /// Set while the pump has not taken note of all of them.
+    has_news: AtomicBool,
+    /// Tells that the pump took note of some.
+    noted: Condvar,
+    /// What was added to the recording and not yet taken.
+    additions: Mutex<Vec<Plan>>,
+}
+
+#[derive(Debug, Default)]
+struct News {
+    plans: Vec<Plan>,
+    /// The pump takes note of nothing any more.
+    over: bool,
 }
 
 impl Books {
@@ -38,6 +58,43 @@ impl Books {
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         // A panic elsewhere does not make the numbers wrong.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what happened to processes since the last call, up to a tick.
+    pub(crate) fn take_lives(&self) -> Vec<Life> {
+        std::mem::take(&mut *self.lives.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tells the pump of functions that will be called, and waits until it knows. False if it has ended.
+    pub(crate) fn announce(&self, plan: &Plan, waker: &Waker) -> bool {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        news.plans.push(plan.clone());
+        // Release: pairs with the pump's acquire, which then finds the plan under the lock.
+        self.has_news.store(true, Ordering::Release);
+        waker.wake();
+        let unknown = |news: &mut News| !news.plans.is_empty() && !news.over;
+        let news = self.noted.wait_while(news, unknown).unwrap_or_else(PoisonError::into_inner);
+        !news.over
+    }
+
+    /// Notes what was added to the recording.
+    pub(crate) fn add(&self, addition: Plan) {
+        self.additions.lock().unwrap_or_else(PoisonError::into_inner).push(addition);
+    }
+
+    /// Takes what was added since the last call.
+    pub(crate) fn take_additions(&self) -> Vec<Plan> {
+        std::mem::take(&mut *self.additions.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Hands the pump what was announced; with `over`, nothing more will be taken note of.
+    fn take_news(&self, over: bool) -> Vec<Plan> {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        // Relaxed: under the lock.
+        self.has_news.store(false, Ordering::Relaxed);
+        news.over |= over;
+        self.noted.notify_all();
+        std::mem::take(&mut news.plans)
     }
 
     /// Publishes the ledger if nobody is looking at the last one; the next tick will.
@@ -69,6 +126,7 @@ impl<R: Running> Pump<R> {
     /// Whatever happens, the files are finalised and a failure is in the books.
     pub(crate) fn run(mut self) -> Result<(), AttachError> {
         let served = self.serve();
+        self.books.take_news(true);
         let finished = self.finish(served.as_ref().err());
         served.and(finished)
     }
@@ -89,6 +147,10 @@ impl<R: Running> Pump<R> {
     }
 
     fn turn(&mut self, last: bool) -> Result<usize, AttachError> {
+        // Acquire: see `announce`.
+        if self.books.has_news.load(Ordering::Acquire) {
+            self.books.take_news(false).iter().for_each(|plan| self.demux.extend(plan));
+        }
         let count = self.running.drain(last, &mut self.demux);
         // Relaxed: a number to look at.
         self.books.events.fetch_add(count as u64, Ordering::Relaxed);
@@ -105,13 +167,21 @@ impl<R: Running> Pump<R> {
         self.demux.note_losses(&self.losses);
         // Relaxed: whoever sees it only ends the recording, and reads the reason under the ledger's lock.
         self.books.failed.store(self.demux.failed(), Ordering::Relaxed);
+        self.tell_lives();
         self.books.publish(self.demux.ledger());
         Ok(())
+    }
+
+    /// Whoever takes them holds the lock for a moment only, without doing anything else.
+    fn tell_lives(&mut self) {
+        let mut lives = self.books.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        self.demux.tell_lives(&mut lives);
     }
 
     fn finish(&mut self, failed: Option<&AttachError>) -> Result<(), AttachError> {
         let losses = self.tick();
         self.demux.finish();
+        self.tell_lives();
         let mut ledger = self.demux.ledger().clone();
         if let Some(error) = failed.or(losses.as_ref().err()) {
             ledger.failure.get_or_insert_with(|| error.to_string());

@@ -9,15 +9,21 @@ pub(super) struct ReturnsTable(Vec<Vec<Expect>>);
 
 impl ReturnsTable {
     pub(super) fn new(plan: &Plan) -> Self {
-        let mut table: Vec<Vec<Expect>> = vec![Vec::new(); plan.modules.len()];
+        let mut table = Self(Vec::new());
+        table.extend(plan);
+        table
+    }
+
+    /// Adds the functions of `plan`.
+    pub(super) fn extend(&mut self, plan: &Plan) {
         for function in &plan.functions {
             let (module, symbol) = parts(function.id);
-            if let Some(of_module) = table.get_mut(module) {
+            self.0.resize(self.0.len().max(module + 1), Vec::new());
+            if let Some(of_module) = self.0.get_mut(module) {
                 of_module.resize(of_module.len().max(symbol + 1), Expect::Nothing);
                 of_module[symbol] = expect(&function.returns);
             }
         }
-        Self(table)
     }
 
     /// How the return of a call of this function will be seen.

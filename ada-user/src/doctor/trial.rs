@@ -114,7 +114,7 @@ impl Site {
             ..Function::default()
         };
         let module = Module { path, open_path, ..Module::default() };
-        Plan { modules: vec![module], functions: vec![function], probes: Vec::new() }
+        Plan { modules: vec![module], functions: vec![function], ..Plan::default() }
     }
 }
 

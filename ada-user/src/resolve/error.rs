@@ -127,12 +127,6 @@ pub enum ResolveError {
     /// A file of names that is of no use for a module.
     #[error(transparent)]
     Symbols(#[from] SymbolFileError),
-    /// A file of names that belongs to none of the probed files.
-    #[error("the names in {path} belong to none of the probed files: write LIB={path} to say which", path = path.display())]
-    UnusedSymbols {
-        /// As given.
-        path: PathBuf,
-    },
     /// No symbol of this name.
     #[error("{module} has no function '{function}'{stripped}{near}{elsewhere}",
         stripped = if *.stripped { " (it is stripped of all names but the exported ones: install its debug symbols)" } else { "" },
@@ -289,7 +283,8 @@ pub enum ResolveError {
 
 impl ResolveError {
     /// Whether it only says that a file does not have the function: no matter where a pattern looks into many files.
-    pub(super) fn is_absence(&self) -> bool {
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
         matches!(
             self,
             Self::NotFound { .. } | Self::Imported { .. } | Self::Stripped { .. } | Self::NotAFunction { .. }

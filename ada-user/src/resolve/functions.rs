@@ -5,7 +5,7 @@
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::catalogue::{Catalogue, Entry, Name};
 use super::demangle::{NamePattern, Wanted, demangle};
@@ -24,7 +24,7 @@ pub(super) struct Code {
     path: PathBuf,
     root: PathBuf,
     /// Files of names that the user gave.
-    symbols: Vec<Arc<SymbolFile>>,
+    symbols: Vec<Rc<SymbolFile>>,
     debug: OnceCell<Option<Elf>>,
     catalogue: OnceCell<Catalogue>,
     targets: OnceCell<Targets>,
@@ -66,7 +66,7 @@ pub(super) struct Lookup {
 type Candidate = (Found, Option<bool>);
 
 impl Code {
-    pub(super) fn new(elf: Elf, path: PathBuf, root: PathBuf, symbols: Vec<Arc<SymbolFile>>) -> Self {
+    pub(super) fn new(elf: Elf, path: PathBuf, root: PathBuf, symbols: Vec<Rc<SymbolFile>>) -> Self {
         Self {
             elf,
             path,
@@ -98,8 +98,8 @@ impl Code {
     }
 
     /// Whether this file of names is one of its sources.
-    pub(super) fn has_symbols(&self, names: &Arc<SymbolFile>) -> bool {
-        self.symbols.iter().any(|own| Arc::ptr_eq(own, names))
+    pub(super) fn has_symbols(&self, names: &Rc<SymbolFile>) -> bool {
+        self.symbols.iter().any(|own| Rc::ptr_eq(own, names))
     }
 
     /// Everything in its code that may be jumped to.

@@ -16,7 +16,8 @@ mod tests;
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::rc::Rc;
 
 pub use demangle::demangle;
 pub use error::ResolveError;
@@ -36,7 +37,7 @@ use modules::Located;
 use site::{Site, Sites};
 
 /// What is recorded of what the specs choose.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResolveOptions {
     /// How returns are recorded.
     pub returns: ReturnsPolicy,
@@ -53,12 +54,18 @@ pub struct ResolveOptions {
 }
 
 /// A file of names, and what it is for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Symbols {
     /// The files whose functions it names; `None`: those of the same build, for text the program.
     pub module: Option<ModuleSpec>,
-    /// The names.
-    pub names: Arc<SymbolFile>,
+    /// Where the names are.
+    pub path: PathBuf,
+}
+
+/// One that has been opened.
+struct OpenSymbols {
+    module: Option<ModuleSpec>,
+    names: Rc<SymbolFile>,
 }
 
 /// Where in a function its probe goes.
@@ -84,17 +91,17 @@ pub fn resolve(specs: &[ProbeSpec], targets: &[Target], options: &ResolveOptions
     if targets.is_empty() {
         return Err(ResolveError::NoTarget);
     }
-    let mut planner = Planner { targets, options, files: Vec::new(), sites: HashMap::new(), plan: Plan::default() };
+    let mut planner = Planner::new(targets, options)?;
     for spec in specs {
         planner.add_spec(spec)?;
     }
-    planner.check_symbols()?;
     Ok(planner.finish())
 }
 
 struct Planner<'a> {
     targets: &'a [Target],
     options: &'a ResolveOptions,
+    symbols: Vec<OpenSymbols>,
     files: Vec<OpenFile>,
     /// (file, file offset of what was asked for) to the index in `plan.functions`.
     sites: HashMap<(FileId, u64), usize>,
@@ -122,7 +129,16 @@ struct Means {
     excluded: usize,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    fn new(targets: &'a [Target], options: &'a ResolveOptions) -> Result<Self, ResolveError> {
+        let open = |symbols: &Symbols| {
+            let names = Rc::new(SymbolFile::open(&symbols.path)?);
+            Ok::<_, ResolveError>(OpenSymbols { module: symbols.module.clone(), names })
+        };
+        let symbols = options.symbols.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Self { targets, options, symbols, files: Vec::new(), sites: HashMap::new(), plan: Plan::default() })
+    }
+
     fn add_spec(&mut self, spec: &ProbeSpec) -> Result<(), ResolveError> {
         let mut report = ProbeReport { spec: spec.text.clone(), ..ProbeReport::default() };
         let mut first_error = None;
@@ -143,13 +159,11 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// A file of names that nothing came of was not what its giver thinks.
-    fn check_symbols(&self) -> Result<(), ResolveError> {
-        let is_used = |symbols: &&Symbols| self.files.iter().any(|file| file.code.has_symbols(&symbols.names));
-        match self.options.symbols.iter().find(|symbols| !is_used(symbols)) {
-            Some(unused) => Err(ResolveError::UnusedSymbols { path: unused.names.path().to_owned() }),
-            None => Ok(()),
-        }
+    /// Files of names that nothing came of: not what their giver thinks.
+    fn unused_symbols(&self) -> Vec<PathBuf> {
+        let is_used = |symbols: &&OpenSymbols| self.files.iter().any(|file| file.code.has_symbols(&symbols.names));
+        let unused = self.symbols.iter().filter(|symbols| !is_used(symbols));
+        unused.map(|symbols| symbols.names.path().to_owned()).collect()
     }
 
     fn labels(&self) -> String {
@@ -197,7 +211,7 @@ impl Planner<'_> {
         if let Some(known) = self.files.iter().position(|known| known.file.id == file.id) {
             return Ok(known);
         }
-        let code = modules::open(&file, &self.targets[target], &self.options.symbols)?;
+        let code = modules::open(&file, &self.targets[target], &self.symbols)?;
         self.files.push(OpenFile { file, target, code, implementations: OnceCell::new(), module: None, functions: 0 });
         Ok(self.files.len() - 1)
     }
@@ -358,6 +372,7 @@ impl Planner<'_> {
             module.bases.dedup();
         }
         self.plan.functions.sort_by_key(|function: &Function| function.id);
+        self.plan.unused_symbols = self.unused_symbols();
         self.plan
     }
 }

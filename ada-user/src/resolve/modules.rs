@@ -4,9 +4,9 @@
 //! means several.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::rc::Rc;
 
-use super::Symbols;
+use super::OpenSymbols;
 use super::error::ResolveError;
 use super::functions::Code;
 use crate::elf::Elf;
@@ -116,10 +116,10 @@ fn not_loaded(library: &str, spec: &ProbeSpec, target: &Target) -> ResolveError 
 }
 
 /// Opens a file of a target, with those of `symbols` that belong to it.
-pub(super) fn open(file: &TargetFile, target: &Target, symbols: &[Symbols]) -> Result<Code, ResolveError> {
+pub(super) fn open(file: &TargetFile, target: &Target, symbols: &[OpenSymbols]) -> Result<Code, ResolveError> {
     let elf = Elf::open(&file.open_path)?;
     let mut own = Vec::new();
-    for Symbols { module, names } in symbols {
+    for OpenSymbols { module, names } in symbols {
         match module {
             Some(module) if means(module, file) => names.check(&elf)?,
             // Text tells nothing of the file that it is for.
@@ -127,7 +127,7 @@ pub(super) fn open(file: &TargetFile, target: &Target, symbols: &[Symbols]) -> R
             None if names.check(&elf).is_ok() => {}
             _ => continue,
         }
-        own.push(Arc::clone(names));
+        own.push(Rc::clone(names));
     }
     Ok(Code::new(elf, file.path.clone(), target.root().to_owned(), own))
 }

@@ -5,45 +5,32 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use ada_format::{
     layout::Arch,
     manifest::{
-        Anchor, Clock, Function, Gap, Host, Lost, Manifest, Module, Probe, Process, Session, SessionStatus,
-        SkippedSymbol, Thread, Tool,
+        Anchor, Clock, Function, Gap, Host, Lost, Manifest, Module, Probe, Session, SessionStatus, SkippedSymbol,
+        Thread, Tool,
     },
     read::IndexReader,
     session::thread_folder,
     write::INDEX_FILE,
 };
 
+use super::{ProcessEnd, processes::Processes};
 use crate::{
     backend::Refusal,
     clock,
-    collect::{self, Ledger, ThreadEntry},
-    elf::Elf,
+    collect::{self, Ledger, Life, ThreadEntry},
+    follow,
     plan::{self, Plan},
     process::{self, ProcessInfo},
-    target::Target,
 };
-
-/// How a traced process ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ProcessEnd {
-    /// When, `CLOCK_BOOTTIME` in nanoseconds.
-    pub time_ns: u64,
-    /// Its exit status, where it is known and the process exited.
-    pub exit_code: Option<i32>,
-    /// The signal that killed it, where that is known.
-    pub signal: Option<i32>,
-}
 
 /// All that a manifest says and the ledger does not know.
 #[derive(Debug)]
 pub(super) struct Chronicle {
     plan: Plan,
-    processes: Vec<ProcessInfo>,
-    ends: BTreeMap<u32, ProcessEnd>,
+    processes: Processes,
     started: Anchor,
     ended: Option<Anchor>,
     session_id: String,
-    execs_noted: usize,
 }
 
 impl Chronicle {
@@ -52,12 +39,10 @@ impl Chronicle {
         let started = anchor();
         Self {
             plan: plan.clone(),
-            processes: pids.iter().map(|pid| process_info(*pid, known)).collect(),
-            ends: BTreeMap::new(),
+            processes: Processes::begin(pids.iter().map(|pid| process_info(*pid, known))),
             started,
             ended: None,
             session_id: format!("{:x}-{:x}", started.realtime_ns, std::process::id()),
-            execs_noted: 0,
         }
     }
 
@@ -67,50 +52,37 @@ impl Chronicle {
         refusals.iter().for_each(|refusal| self.plan.refuse(refusal));
     }
 
-    pub(super) fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
     /// The probes are about to go.
     pub(super) fn ends(&mut self) {
         self.ended = Some(anchor());
     }
 
     pub(super) fn process_ended(&mut self, pid: u32, end: ProcessEnd) {
-        self.ends.insert(pid, end);
+        self.processes.ended(pid, end);
     }
 
-    /// Looks again at processes that have executed another program since.
-    pub(super) fn note_execs(&mut self, ledger: &Ledger) {
-        for exec in ledger.execs.iter().skip(self.execs_noted) {
-            // A process id that is used again belongs to a stranger.
-            let ended = &self.ends;
-            let live = |process: &&mut ProcessInfo| process.pid == exec.pid && !ended.contains_key(&exec.pid);
-            let known = self.processes.iter_mut().find(live);
-            let now = ProcessInfo::read(exec.pid);
-            if let Some(known) = known.filter(|_| !now.executable.is_empty()) {
-                *known = now;
-            }
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Takes note of what was probed since. True if that is anything.
+    pub(super) fn extend(&mut self, additions: Vec<Plan>) -> bool {
+        let grown = !additions.is_empty();
+        additions.into_iter().for_each(|addition| follow::join(&mut self.plan, addition));
+        grown
+    }
+
+    /// Takes note of processes that came, changed or went.
+    pub(super) fn note_lives(&mut self, lives: Vec<Life>, ledger: &Ledger) {
+        for life in lives {
+            self.processes.note(life, &mut self.plan.modules);
         }
-        self.execs_noted = ledger.execs.len();
+        self.processes.note_threads(&ledger.threads);
     }
 
     /// Looks where modules are loaded by now, in processes where that was not known. True if something was found.
     pub(super) fn locate_modules(&mut self) -> bool {
-        let mut found = false;
-        for process in &self.processes {
-            let lacks = |module: &plan::Module| !module.bases.iter().any(|(pid, _)| *pid == process.pid);
-            if self.ends.contains_key(&process.pid) || !self.plan.modules.iter().any(lacks) {
-                continue;
-            }
-            let Ok(target) = Target::from_pid(process.pid) else { continue };
-            for module in self.plan.modules.iter_mut().filter(|module| lacks(module)) {
-                let bases = load_bases(module, &target);
-                found |= !bases.is_empty();
-                module.bases.extend(bases.into_iter().map(|base| (process.pid, base)));
-            }
-        }
-        found
+        self.processes.locate(&mut self.plan.modules)
     }
 
     pub(super) fn duration(&self) -> Duration {
@@ -131,7 +103,7 @@ impl Chronicle {
             time_start_ns: times().map(|thread| thread.time_start_ns).min().unwrap_or(0),
             time_end_ns: times().map(|thread| thread.time_end_ns).max().unwrap_or(0),
             event_count: ledger.events(),
-            process: self.processes.iter().map(|process| self.process(process)).collect(),
+            process: self.processes.manifest(),
             probes: self.probes(),
             modules: self.modules(),
             functions: self.functions(),
@@ -147,21 +119,7 @@ impl Chronicle {
             started_at: rfc3339(self.started.realtime_ns),
             ended_at: ended.map(|ended| rfc3339(ended.realtime_ns)),
             status: if ended.is_some() { SessionStatus::Complete } else { SessionStatus::Recording },
-            complete: ended.is_some() && ledger.lost() == 0 && ledger.failure.is_none(),
-        }
-    }
-
-    fn process(&self, process: &ProcessInfo) -> Process {
-        let end = self.ends.get(&process.pid);
-        Process {
-            pid: process.pid,
-            ppid: process.ppid,
-            executable: process.executable.clone(),
-            args: process.args.clone(),
-            start_ns: process.start_ns,
-            end_ns: end.map(|end| end.time_ns),
-            exit_code: end.and_then(|end| end.exit_code),
-            signal: end.and_then(|end| end.signal),
+            complete: ended.is_some() && ledger.is_complete(),
         }
     }
 
@@ -205,13 +163,6 @@ fn process_info(pid: u32, known: &[ProcessInfo]) -> ProcessInfo {
     let read = ProcessInfo::read(pid);
     let known = known.iter().find(|known| known.pid == pid);
     known.map_or(read.clone(), |known| ProcessInfo { start_ns: read.start_ns, ppid: read.ppid, ..known.clone() })
-}
-
-fn load_bases(module: &plan::Module, target: &Target) -> Vec<u64> {
-    let page_size = rustix::param::page_size() as u64;
-    let Ok(elf) = Elf::open(&module.open_path) else { return Vec::new() };
-    let file = target.files().iter().find(|file| file.id == elf.id());
-    file.map_or(Vec::new(), |file| elf.load_bases(&file.mappings, page_size))
 }
 
 fn thread(id: usize, entry: &ThreadEntry) -> Thread {

@@ -8,8 +8,10 @@
 //! Invariant: from the moment `start` returns, the folder can be recovered, whatever happens to this process.
 
 mod chronicle;
+mod grower;
 mod output;
 mod priority;
+mod processes;
 
 use std::{
     io,
@@ -17,6 +19,7 @@ use std::{
     sync::{
         Arc,
         atomic::Ordering::{Relaxed, Release},
+        mpsc,
     },
     thread::JoinHandle,
     time::Duration,
@@ -24,11 +27,15 @@ use std::{
 
 use ada_format::{manifest::ManifestError, session::SessionError};
 
-pub use self::chronicle::ProcessEnd;
-use self::{chronicle::Chronicle, priority::Priority};
+use self::{
+    chronicle::Chronicle,
+    grower::{Grower, Probes},
+    priority::Priority,
+};
 use crate::{
-    backend::{AttachError, Backend, Running, Waker},
+    backend::{AttachError, Backend, LiveGauge, Running, Waker},
     collect::{Books, Demux, Ledger, Pump, Span},
+    follow::{Follower, Wanted},
     plan::Plan,
     privileges::{self, Invoker},
     process::ProcessInfo,
@@ -46,6 +53,9 @@ pub struct SessionOptions {
     pub invoker: Option<Invoker>,
     /// Processes of which more is known than /proc tells yet: commands that wait at their gate.
     pub processes: Vec<ProcessInfo>,
+    /// What to look for in programs that followed processes execute, where the backend follows; it needs those of this
+    /// tracer's own mount namespace to predict which libraries they will load.
+    pub follow: Option<Wanted>,
 }
 
 /// Why a recording could not be started or brought to its end.
@@ -97,9 +107,11 @@ pub enum TraceError {
 pub struct TraceSession {
     books: Arc<Books>,
     span: Arc<Span>,
-    /// Detaches when dropped.
-    probes: Option<Box<dyn Send>>,
+    /// Detached when dropped.
+    probes: Probes,
+    grower: Option<JoinHandle<()>>,
     waker: Waker,
+    live: Option<LiveGauge>,
     pump: Option<JoinHandle<Result<(), AttachError>>>,
     chronicle: Chronicle,
     revision: u64,
@@ -116,6 +128,27 @@ pub struct Stats {
     pub ledger: Ledger,
 }
 
+/// How a traced process ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProcessEnd {
+    /// When, `CLOCK_BOOTTIME` in nanoseconds.
+    pub time_ns: u64,
+    /// Its exit status, where it is known and the process exited.
+    pub exit_code: Option<i32>,
+    /// The signal that killed it, where that is known.
+    pub signal: Option<i32>,
+}
+
+impl ProcessEnd {
+    /// The end of a process at `time_ns` with `status`, as wait(2) gives it.
+    #[must_use]
+    pub fn of_status(time_ns: u64, status: i32) -> Self {
+        let signal = Some(status & 0x7f).filter(|signal| *signal != 0);
+        let exit_code = if signal.is_none() { Some(status >> 8 & 0xff) } else { None };
+        Self { time_ns, exit_code, signal }
+    }
+}
+
 /// What a recording came to.
 #[derive(Debug, Clone)]
 pub struct Summary {
@@ -123,6 +156,8 @@ pub struct Summary {
     pub dir: PathBuf,
     /// Its books.
     pub ledger: Ledger,
+    /// What was probed in the end.
+    pub plan: Plan,
     /// Length of the recording.
     pub duration: Duration,
     /// Whether nothing was lost.
@@ -154,22 +189,26 @@ impl TraceSession {
         let span = Arc::new(Span::begin());
         let books = Arc::<Books>::default();
         let priority = Priority::raise();
-        folder.give_to(options.invoker.as_ref())?;
-        let probes: Option<Box<dyn Send>> = running.take_probes().map(|probes| Box::new(probes) as _);
-        let waker = running.waker();
-        let demux = Demux::new(folder.path().to_owned(), chronicle.plan(), running.loss_gauge(), Arc::clone(&span));
+        let wanted = options.follow.clone().filter(Wanted::may_grow);
+        folder.give_to(options.invoker.as_ref(), wanted.is_some())?;
+        let probes = Probes::new(running.take_probes().map(|probes| Box::new(probes) as _));
+        let (waker, live) = (running.waker(), running.live_gauge());
+        let mut demux = Demux::new(folder.path().to_owned(), chronicle.plan(), running.loss_gauge(), Arc::clone(&span));
+        let grower = wanted.map(|wanted| {
+            let (sender, held) = mpsc::channel();
+            demux.tell_held(sender);
+            let (probes, books, waker) = (probes.clone(), Arc::clone(&books), waker.clone());
+            Grower { follower: Follower::new(wanted, plan), probes, books, waker, held }
+        });
         let pump = Pump::new(running, demux, Arc::clone(&books));
-        let pump = Some(priority.while_raised(|| spawn(pump))?);
+        let (grower, pump) = priority.while_raised(|| {
+            let grower = grower.map(Grower::spawn).transpose()?;
+            Ok::<_, TraceError>((grower, Some(spawn(pump)?)))
+        })?;
         folder.keep();
         // So that the first refresh writes down since when the recording counts.
         let revision = u64::MAX;
-        Ok(Self { books, span, probes, waker, pump, chronicle, revision, folder, note })
-    }
-
-    /// What is recorded: the plan, without what the kernel refused.
-    #[must_use]
-    pub fn plan(&self) -> &Plan {
-        self.chronicle.plan()
+        Ok(Self { books, span, probes, grower, waker, live, pump, chronicle, revision, folder, note })
     }
 
     /// The session's folder.
@@ -190,6 +229,12 @@ impl TraceSession {
         Stats { delivered: self.books.events.load(Relaxed), ledger: self.books.ledger().clone() }
     }
 
+    /// The processes that are recorded and live, where new ones are followed; otherwise none.
+    #[must_use]
+    pub fn live_processes(&self) -> Vec<u32> {
+        self.live.as_ref().map_or(Vec::new(), |live| live())
+    }
+
     /// Whether events can no longer be written (the disk is full, …): time to stop.
     #[must_use]
     pub fn failed(&self) -> bool {
@@ -202,9 +247,10 @@ impl TraceSession {
     /// If it cannot be written; the former one is still there.
     pub fn refresh(&mut self) -> Result<(), TraceError> {
         let ledger = self.books.ledger().clone();
-        self.chronicle.note_execs(&ledger);
+        let grown = self.chronicle.extend(self.books.take_additions());
+        self.chronicle.note_lives(self.books.take_lives(), &ledger);
         let located = self.chronicle.locate_modules();
-        if located || ledger.revision != self.revision {
+        if grown || located || ledger.revision != self.revision {
             self.chronicle.manifest(&ledger, None).write_atomic(self.folder.path())?;
             self.revision = ledger.revision;
         }
@@ -227,14 +273,16 @@ impl TraceSession {
         if let Err(error) = &pumped {
             ledger.failure.get_or_insert_with(|| error.to_string());
         }
-        self.chronicle.note_execs(&ledger);
+        self.chronicle.extend(self.books.take_additions());
+        self.chronicle.note_lives(self.books.take_lives(), &ledger);
         self.chronicle.locate_modules();
         let manifest = self.chronicle.manifest(&ledger, Some(self.folder.path()));
         self.folder.release_reserve();
         let (complete, duration) = (manifest.session.complete, self.chronicle.duration());
         manifest.write_atomic(self.folder.path())?;
         pumped?;
-        Ok(Summary { dir: self.folder.path().to_owned(), ledger, duration, complete })
+        let plan = self.chronicle.plan().clone();
+        Ok(Summary { dir: self.folder.path().to_owned(), ledger, plan, duration, complete })
     }
 
     /// Stops and removes the session: what was to be recorded never began.
@@ -247,11 +295,12 @@ impl TraceSession {
     /// Ends the recording's span, then takes the probes away. The kernel waits until no program runs any more; the pump
     /// goes on draining meanwhile.
     fn detach(&mut self) {
-        if self.probes.is_some() {
+        let probes = self.probes.take();
+        if probes.is_some() {
             self.span.end();
             self.chronicle.ends();
         }
-        self.probes = None;
+        drop(probes);
     }
 
     fn end_pump(&mut self) -> Result<(), AttachError> {
@@ -260,7 +309,10 @@ impl TraceSession {
         self.waker.wake();
         let Some(pump) = self.pump.take() else { return Ok(()) };
         let panicked = |_| Err(AttachError::Object("the collector's thread ended in a panic".to_owned()));
-        pump.join().unwrap_or_else(panicked)
+        let pumped = pump.join().unwrap_or_else(panicked);
+        // It ends with the pump, once every process that was stopped goes on. Its panic would have done no harm.
+        let _ = self.grower.take().map(JoinHandle::join);
+        pumped
     }
 }
 
@@ -291,9 +343,9 @@ fn spawn(pump: Pump<impl Running + 'static>) -> Result<JoinHandle<Result<(), Att
 }
 
 /// Gives up root's privileges for the invoker's, once everything that needs them is done.
-fn drop_privileges(invoker: &Invoker, dir: &Path) -> Result<(), TraceError> {
+fn drop_privileges(invoker: &Invoker, signals: bool, dir: &Path) -> Result<(), TraceError> {
     let uid = invoker.uid;
-    privileges::drop_to(invoker).map_err(|source| TraceError::Privileges { uid, source })?;
+    privileges::drop_to(invoker, signals).map_err(|source| TraceError::Privileges { uid, source })?;
     let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
     rustix::fs::access(dir, access).map_err(|_| TraceError::NotTheirs { uid, path: dir.to_owned() })
 }

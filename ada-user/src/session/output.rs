@@ -50,7 +50,9 @@ impl Folder {
 
     /// Gives the folders and files that were made here to the invoker; then becomes them. A folder that was there before
     /// stays whose it is: if they may not write to it, that is for its owner to say.
-    pub(super) fn give_to(&self, invoker: Option<&Invoker>) -> Result<(), TraceError> {
+    ///
+    /// With `signals`, the right to signal any process is kept: stopped ones must be let go on.
+    pub(super) fn give_to(&self, invoker: Option<&Invoker>, signals: bool) -> Result<(), TraceError> {
         let Some(invoker) = invoker else { return Ok(()) };
         let output = |path: &Path, source| TraceError::Output { what: "give away", path: path.to_owned(), source };
         let own = |path: &Path| lchown(path, Some(invoker.uid), Some(invoker.gid));
@@ -60,7 +62,7 @@ impl Folder {
         for path in self.files().iter().filter(|path| path.symlink_metadata().is_ok()) {
             own(path).map_err(|error| output(path, error))?;
         }
-        drop_privileges(invoker, &self.path)
+        drop_privileges(invoker, signals, &self.path)
     }
 
     /// The files that are made before the recording begins.

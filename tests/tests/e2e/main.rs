@@ -8,6 +8,7 @@ mod containers;
 mod disk;
 mod ends;
 mod exact;
+mod follow;
 mod ifunc;
 mod kills;
 mod loss;

@@ -7,6 +7,7 @@ use std::{
     num::NonZeroU32,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     slice,
+    sync::atomic::Ordering,
 };
 
 use ada_format::wire::{cookie, names};
@@ -18,9 +19,11 @@ use aya::{
     },
 };
 
-use super::{object, sys};
+use rustix::mm::ProtFlags;
+
+use super::{mapping::Mapping, object, sys};
 use crate::{
-    backend::{AttachError, Refusal},
+    backend::{AttachError, Attached, Refusal},
     plan::{FunctionId, Module, Plan, Returns},
 };
 
@@ -33,31 +36,88 @@ pub enum Route {
     PerfEvent,
 }
 
+/// `OVERLAYFS_SUPER_MAGIC` in linux/magic.h.
+const OVERLAYFS: u64 = 0x794C_7630;
+
 /// What keeps the probes in place. Dropping it detaches them, which may take a while.
 #[derive(Debug)]
 pub struct Probes {
-    /// In the order of attaching.
-    links: Vec<OwnedFd>,
-    refusals: Vec<Refusal>,
+    links: Links,
+    /// What more links are made of; none where probes are perf events.
+    programs: Option<object::MultiPrograms>,
+    /// The processes that the probes are confined to.
+    pids: Vec<u32>,
+    /// One u64: whether processes that execute another program are stopped.
+    hold: Mapping,
     /// Dropped last: the tracepoints, and the perf-event probes where those are used.
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
+}
+
+impl Attached for Probes {
+    fn extend(&mut self, addition: &Plan) -> Result<Vec<Refusal>, AttachError> {
+        match &self.programs {
+            Some(programs) => self.links.add(attach_multi(programs, addition, &self.pids)?),
+            None => self.links.refusals.extend(attach_perf(&mut self.ebpf, addition, &self.pids)?),
+        }
+        Ok(self.take_refusals())
+    }
+
+    fn hold(&mut self, hold: bool) {
+        // Relaxed: a program that still sees the former value tells what it did, or was told to do nothing.
+        self.hold.u64_at(0).store(u64::from(hold), Ordering::Relaxed);
+    }
 }
 
 impl Probes {
     /// What could not be attached, once.
     pub(super) fn take_refusals(&mut self) -> Vec<Refusal> {
-        std::mem::take(&mut self.refusals)
+        std::mem::take(&mut self.links.refusals)
     }
 }
 
-impl Drop for Probes {
+/// uprobe_multi links, and what the kernel would not have in them. Dropping them detaches.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    open: Vec<(Kind, OwnedFd)>,
+    refusals: Vec<Refusal>,
+}
+
+impl Links {
+    fn add(&mut self, mut other: Self) {
+        self.open.append(&mut other.open);
+        self.refusals.append(&mut other.refusals);
+    }
+}
+
+impl Drop for Links {
     /// Entries first, so that calls that were recorded can still return.
     fn drop(&mut self) {
-        while self.links.pop().is_some() {}
+        let (entries, others) = self.open.drain(..).partition(|(kind, _)| *kind == Kind::Entry);
+        close_at_once(entries);
+        close_at_once(others);
     }
 }
 
-/// Attaches `plan` by the best route, or by `wanted`.
+/// Links that are closed at the same time.
+const CLOSERS: usize = 32;
+
+/// Closes links side by side: each waits until no processor runs its program any more, some 0.1 s, and they can wait
+/// together.
+fn close_at_once(mut links: Vec<(Kind, OwnedFd)>) {
+    let share = links.len().div_ceil(CLOSERS);
+    std::thread::scope(|scope| {
+        while !links.is_empty() {
+            let rest = links.split_off(links.len().saturating_sub(share));
+            // Where no thread can be had, the closure is dropped here, and its links with it.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop(rest));
+        }
+    });
+}
+
+/// In place of process ids: whoever has the file mapped.
+pub(super) const EVERYBODY: [u32; 1] = [0];
+
+/// Attaches `plan` in the processes `pids` by the best route, or by `wanted`.
 pub(super) fn attach(
     mut ebpf: Ebpf,
     plan: &Plan,
@@ -66,11 +126,18 @@ pub(super) fn attach(
 ) -> Result<(Probes, Route), AttachError> {
     object::attach_tracepoint(&mut ebpf, names::THREAD_EXIT, "sched_process_exit")?;
     object::attach_tracepoint(&mut ebpf, names::EXEC, "sched_process_exec")?;
+    let hold = object::map(&ebpf, names::HOLD)?;
+    let hold = Mapping::new(hold.fd(), size_of::<u64>(), 0, ProtFlags::READ | ProtFlags::WRITE);
+    let hold = hold.map_err(|error| AttachError::system("mapping a switch of the kernel programs", error))?;
+    if pids == EVERYBODY {
+        object::attach_tracepoint(&mut ebpf, names::FORK, "sched_process_fork")?;
+    }
     if wanted != Some(Route::PerfEvent) {
         match object::load_multi(&ebpf) {
             Ok(programs) if sys::has_uprobe_multi(programs.entry.as_fd()) => {
-                let (links, refusals) = attach_multi(&programs, plan, pids)?;
-                return Ok((Probes { links, refusals, _ebpf: ebpf }, Route::UprobeMulti));
+                let links = attach_multi(&programs, plan, pids)?;
+                let (programs, pids) = (Some(programs), pids.to_vec());
+                return Ok((Probes { links, programs, pids, hold, ebpf }, Route::UprobeMulti));
             }
             // Kernels before 6.6 refuse the attach type when the program is loaded.
             Err(AttachError::Program { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => {}
@@ -82,7 +149,8 @@ pub(super) fn attach(
         }
     }
     let refusals = attach_perf(&mut ebpf, plan, pids)?;
-    Ok((Probes { links: Vec::new(), refusals, _ebpf: ebpf }, Route::PerfEvent))
+    let links = Links { open: Vec::new(), refusals };
+    Ok((Probes { links, programs: None, pids: pids.to_vec(), hold, ebpf }, Route::PerfEvent))
 }
 
 /// Number of probes that `plan` needs in each process.
@@ -92,11 +160,11 @@ pub(super) fn count(plan: &Plan) -> u64 {
 }
 
 /// Attaches programs that do nothing where [`attach`] would attach those that record.
-pub(super) fn attach_empty(plan: &Plan, pids: &[u32]) -> Result<Vec<OwnedFd>, AttachError> {
+pub(super) fn attach_empty(plan: &Plan, pids: &[u32]) -> Result<Links, AttachError> {
     let load = || sys::load_empty().map_err(|error| AttachError::system("loading an empty eBPF program", error));
     let programs =
         object::MultiPrograms { entry: load()?, ret: load()?, exit: load()?, go_entry: load()?, go_exit: load()? };
-    attach_multi(&programs, plan, pids).map(|(links, _)| links)
+    attach_multi(&programs, plan, pids)
 }
 
 /// What a probe is there for; in the order of attaching.
@@ -121,10 +189,8 @@ impl object::MultiPrograms {
 
 const KINDS: [Kind; 3] = [Kind::Return, Kind::Exit, Kind::Entry];
 
-type Attached = (Vec<OwnedFd>, Vec<Refusal>);
-
-fn attach_multi(programs: &object::MultiPrograms, plan: &Plan, pids: &[u32]) -> Result<Attached, AttachError> {
-    let mut attached = (Vec::new(), Vec::new());
+fn attach_multi(programs: &object::MultiPrograms, plan: &Plan, pids: &[u32]) -> Result<Links, AttachError> {
+    let mut links = Links::default();
     for kind in KINDS {
         for module in &plan.modules {
             let program = programs.of(kind, module);
@@ -137,11 +203,11 @@ fn attach_multi(programs: &object::MultiPrograms, plan: &Plan, pids: &[u32]) -> 
                     returns: kind == Kind::Return,
                     pid: *pid,
                 };
-                attach_batch(program.as_fd(), sites, kind, module, &mut attached)?;
+                attach_batch(program.as_fd(), sites, kind, module, &mut links)?;
             }
         }
     }
-    Ok(attached)
+    Ok(links)
 }
 
 /// Attaches in one link, or, where the kernel will not have some of the sites, in as few as leave those out.
@@ -150,21 +216,21 @@ fn attach_batch(
     sites: sys::Sites<'_>,
     kind: Kind,
     module: &Module,
-    attached: &mut Attached,
+    links: &mut Links,
 ) -> Result<(), AttachError> {
     let error = match sys::attach_multi(program, sites) {
         Ok(link) => {
-            attached.0.push(link);
+            links.open.push((kind, link));
             return Ok(());
         }
         Err(error) => error,
     };
     match sites.halves() {
         Some(halves) if is_of_a_site(&error) => {
-            halves.into_iter().try_for_each(|half| attach_batch(program, half, kind, module, attached))
+            halves.into_iter().try_for_each(|half| attach_batch(program, half, kind, module, links))
         }
-        None if is_of_a_site(&error) && !attached.0.is_empty() => {
-            attached.1.extend(sites.cookies.iter().map(|cookie| refusal(*cookie, kind, &error)));
+        None if is_of_a_site(&error) && !links.open.is_empty() => {
+            links.refusals.extend(sites.cookies.iter().map(|cookie| refusal(*cookie, kind, &error)));
             Ok(())
         }
         _ => Err(attach_error(error, module, sites.pid)),
@@ -191,9 +257,23 @@ fn refusal(cookie: u64, kind: Kind, error: &std::io::Error) -> Refusal {
 /// Whether process `pid` has the same file under another identity: containers made of one image see its files through
 /// mounts of their own, while the kernel's probes sit on the file below all of them. One of the two must do.
 fn is_elsewhere(plan: &Plan, module: &Module, pid: u32) -> bool {
+    if pid == 0 {
+        return is_seen_twice(plan, module);
+    }
     let has = |module: &Module| module.bases.iter().any(|(owner, _)| *owner == pid);
     let same = |other: &&Module| other.id != module.id && other.build_id.is_some() && other.build_id == module.build_id;
     !has(module) && plan.modules.iter().filter(same).any(has)
+}
+
+/// Whether an earlier module is the same file, seen through another overlay mount: containers of one image again, for
+/// probes in every process. Elsewhere, another file is another file, also if it is a copy.
+fn is_seen_twice(plan: &Plan, module: &Module) -> bool {
+    let same = |other: &&Module| other.id < module.id && other.build_id.is_some() && other.build_id == module.build_id;
+    is_on_overlay(module) && plan.modules.iter().filter(same).any(is_on_overlay)
+}
+
+fn is_on_overlay(module: &Module) -> bool {
+    rustix::fs::statfs(&module.open_path).is_ok_and(|found| u64::try_from(found.f_type) == Ok(OVERLAYFS))
 }
 
 /// File offsets and cookies of the probes of one kind in `module`.

@@ -61,6 +61,7 @@ impl LossCounters {
     pub(super) fn report(&mut self, report: &mut Losses) -> Result<(), AttachError> {
         report.threads.clear();
         report.lifecycle = self.drops.count(loss::LIFECYCLE as usize);
+        report.unfollowed = self.drops.count(loss::UNFOLLOWED as usize);
         if self.drops.total() == 0 {
             return Ok(());
         }

@@ -4,6 +4,8 @@
 //! Invariant: aya and bpf(2) appear nowhere else in ada-user.
 
 mod attach;
+mod btf;
+mod follow;
 mod losses;
 mod mapping;
 mod merge;
@@ -19,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ada_format::wire::{Config, arch, flags, names};
+use ada_format::wire::{Config, Follow, arch, flags, names};
 use aya::{
     Ebpf,
     maps::{ArrayOfMaps, HashMap, Map, MapData},
@@ -34,7 +36,7 @@ use self::{
     pidns::PidNamespace,
     ring::Ring,
 };
-use super::{AttachError, Backend, LossGauge, Losses, Refusal, Running, Sink, Waker};
+use super::{AttachError, Backend, LiveGauge, LossGauge, Losses, Refusal, Running, Sink, Waker};
 use crate::{clock, plan::Plan};
 
 /// Memory for all rings together, by default, in bytes.
@@ -57,12 +59,15 @@ pub struct EbpfBackend {
     pub route: Option<Route>,
     /// Whether registers are recorded with each event.
     pub registers: bool,
+    /// Whether the processes that recorded ones make are recorded too.
+    pub follow: bool,
 }
 
 /// Attached probes and the rings they write to.
 pub struct EbpfRunning {
     merge: Merge<Ring>,
     losses: LossCounters,
+    live: Option<LiveGauge>,
     probes: Option<Probes>,
     refusals: Vec<Refusal>,
     route: Route,
@@ -79,7 +84,8 @@ impl Backend for EbpfBackend {
         allow_locked_memory();
         let (online, possible) = processors()?;
         let ring_size = self.ring_size.unwrap_or_else(|| default_ring_size(online.len()));
-        let mut ebpf = object::load(self.config(pids, ring_size)?, possible)?;
+        let follow = if self.follow { follow::offsets()? } else { Follow::default() };
+        let mut ebpf = object::load(self.config(pids, ring_size)?, follow, possible)?;
         set_targets(&mut ebpf, pids)?;
         let mut rings = object::array_of_maps(&ebpf)?;
         let (epoll, wake) = wait_set().map_err(|error| AttachError::system("making an epoll set", error))?;
@@ -88,12 +94,17 @@ impl Backend for EbpfBackend {
             sources.push(add_ring(&mut rings, cpu, ring_size, epoll.as_fd())?);
         }
         let losses = LossCounters::new(&ebpf, possible)?;
-        let (mut probes, route) = attach::attach(ebpf, plan, pids, self.route)?;
+        let live = if self.follow { Some(follow::gauge(&ebpf)?) } else { None };
+        // Children are recorded from their first instruction: the probes are there for every process, and the programs
+        // look at whose they are.
+        let scope = if self.follow { &attach::EVERYBODY } else { pids };
+        let (mut probes, route) = attach::attach(ebpf, plan, scope, self.route)?;
         let refusals = probes.take_refusals();
-        let perf_probes = if route == Route::PerfEvent { attach::count(plan) * pids.len() as u64 } else { 0 };
+        let perf_probes = if route == Route::PerfEvent { attach::count(plan) * scope.len() as u64 } else { 0 };
         Ok(EbpfRunning {
             merge: Merge::new(sources),
             losses,
+            live,
             probes: Some(probes),
             refusals,
             route,
@@ -106,7 +117,7 @@ impl Backend for EbpfBackend {
 
 /// Programs that do nothing, in place; dropping this detaches them.
 #[derive(Debug)]
-pub struct EmptyProbes(#[expect(dead_code, reason = "held for its drop")] Vec<OwnedFd>);
+pub struct EmptyProbes(#[expect(dead_code, reason = "held for its drop")] attach::Links);
 
 /// Attaches programs that do nothing to what `plan` names: what probes cost before anything is recorded.
 ///
@@ -119,7 +130,10 @@ pub fn attach_empty(plan: &Plan, pids: &[u32]) -> Result<EmptyProbes, AttachErro
 impl EbpfBackend {
     fn config(&self, pids: &[u32], ring_size: u32) -> Result<Config, AttachError> {
         let namespace = PidNamespace::of_tracer(pids)?;
-        let tgid = if let [pid] = pids { *pid } else { 0 };
+        let tgid = match pids {
+            [pid] if !self.follow => *pid,
+            _ => 0,
+        };
         let arch = if cfg!(target_arch = "aarch64") { arch::ARM64 } else { arch::X86_64 };
         Ok(Config {
             pidns_dev: namespace.device,
@@ -188,6 +202,10 @@ impl Running for EbpfRunning {
 
     fn loss_gauge(&self) -> LossGauge {
         self.losses.gauge()
+    }
+
+    fn live_gauge(&self) -> Option<LiveGauge> {
+        self.live.clone()
     }
 
     fn waker(&self) -> Waker {

@@ -9,7 +9,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
-use ada_format::wire::{Config, names};
+use ada_format::wire::{Config, Follow, names};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{ArrayOfMaps, Map, MapData},
@@ -28,10 +28,12 @@ static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("ADA_BPF_OBJECT"))
 /// A newtype, for aya wants a type of ours to call its bytes a global.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Global(Config);
+struct Global<T>(T);
 
 // SAFETY: a repr(C) struct of integers without padding.
-unsafe impl aya::Pod for Global {}
+unsafe impl aya::Pod for Global<Config> {}
+// SAFETY: a repr(C) struct of integers without padding.
+unsafe impl aya::Pod for Global<Follow> {}
 
 /// The programs that uprobe_multi links take.
 #[derive(Debug)]
@@ -43,11 +45,12 @@ pub(super) struct MultiPrograms {
     pub(super) go_exit: OwnedFd,
 }
 
-/// Loads the object: makes its maps, for `cpus` processors, and gives it `config`.
-pub(super) fn load(config: Config, cpus: u32) -> Result<Ebpf, AttachError> {
-    let global = Global(config);
+/// Loads the object: makes its maps, for `cpus` processors, and gives it `config` and `follow`.
+pub(super) fn load(config: Config, follow: Follow, cpus: u32) -> Result<Ebpf, AttachError> {
+    let (config, follow) = (Global(config), Global(follow));
     EbpfLoader::new()
-        .override_global(names::CONFIG, &global, true)
+        .override_global(names::CONFIG, &config, true)
+        .override_global(names::FOLLOW, &follow, true)
         .map_max_entries(names::RINGS, cpus)
         .map_max_entries(names::DROPS, cpus)
         .load(&OBJECT.0)
@@ -96,7 +99,9 @@ pub(super) fn attach_tracepoint(ebpf: &mut Ebpf, program: &str, tracepoint: &str
 /// The program `name`, loaded for perf-event links.
 pub(super) fn load_uprobe<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe, AttachError> {
     let program: &mut UProbe = program_mut(ebpf, name)?;
-    program.load().map_err(program_error)?;
+    if program.fd().is_err() {
+        program.load().map_err(program_error)?;
+    }
     Ok(program)
 }
 
@@ -133,7 +138,8 @@ pub(super) fn new_ring(size: u32) -> Result<MapData, AttachError> {
 
 fn map_data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::HashMap(data) | Map::ArrayOfMaps(data) | Map::RingBuf(data) => Some(data),
+        Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) => Some(data),
+        Map::ArrayOfMaps(data) | Map::RingBuf(data) => Some(data),
         _ => None,
     }
 }

@@ -1,0 +1,284 @@
+//! A recording that grows: what its specs mean in programs that begin after it did, and the plan with that added.
+//!
+//! Invariant: a plan only grows; what it once named keeps its ids. A file is known by its identity, not by its path.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    ffi::OsString,
+    fs,
+    os::unix::ffi::OsStringExt,
+    path::PathBuf,
+};
+
+use crate::{
+    elf::FileId,
+    plan::{FunctionId, Module, ModuleId, Plan, ProbeReport},
+    resolve::{ResolveError, ResolveOptions, resolve},
+    spec::{ModuleSpec, ProbeSpec},
+    target::{Target, TargetError},
+};
+
+/// What is asked for, to be looked up again in each new program.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The specs.
+    pub specs: Vec<ProbeSpec>,
+    /// How their functions are recorded.
+    pub options: ResolveOptions,
+}
+
+impl Wanted {
+    /// Whether a new program may have functions that the specs mean and no plan knows: a spec with a path means one file.
+    #[must_use]
+    pub fn may_grow(&self) -> bool {
+        self.specs.iter().any(may_mean_more)
+    }
+
+    /// Like [`resolve`], but a spec that means nothing in the targets may still mean something in a program that they
+    /// execute: those are given back as well, with the reason.
+    ///
+    /// # Errors
+    /// [`ResolveError`], for the first spec that is wrong wherever it is looked up.
+    pub fn resolve(&self, targets: &[Target]) -> Result<(Plan, Vec<ResolveError>), ResolveError> {
+        let (mut plan, mut waiting) = (Growing::new(&Plan::default()), Vec::new());
+        for spec in &self.specs {
+            match resolve(std::slice::from_ref(spec), targets, &self.options) {
+                Ok(found) => drop(plan.add(found)),
+                Err(error) if may_mean_more(spec) && is_only_absent(&error) => {
+                    plan.add(Plan { probes: vec![empty_report(spec)], ..Plan::default() });
+                    waiting.push(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((plan.plan, waiting))
+    }
+}
+
+fn may_mean_more(spec: &ProbeSpec) -> bool {
+    !matches!(spec.module, ModuleSpec::Path(_))
+}
+
+fn is_only_absent(error: &ResolveError) -> bool {
+    use ResolveError::{NoFileMatches, NotLoaded, NothingMatches, UnknownLibrary};
+    error.is_absence()
+        || matches!(error, NotLoaded { .. } | UnknownLibrary { .. } | NoFileMatches { .. } | NothingMatches { .. })
+}
+
+fn empty_report(spec: &ProbeSpec) -> ProbeReport {
+    ProbeReport { spec: spec.text.clone(), ..ProbeReport::default() }
+}
+
+/// Looks up what is wanted in one program after the other.
+#[derive(Debug)]
+pub struct Follower {
+    wanted: Wanted,
+    growing: Growing,
+    /// Programs that were looked into, with what else decides which libraries they load.
+    known: HashSet<(FileId, Vec<OsString>)>,
+}
+
+impl Follower {
+    /// Goes on from `plan`.
+    #[must_use]
+    pub fn new(wanted: Wanted, plan: &Plan) -> Self {
+        Self { wanted, growing: Growing::new(plan), known: HashSet::new() }
+    }
+
+    /// What is to be probed because process `pid` has begun another program, whose libraries its loader has not mapped
+    /// yet; none if that is nothing new, or the process has gone.
+    pub fn program(&mut self, pid: u32) -> Option<Plan> {
+        let file = FileId::of(&PathBuf::from(format!("/proc/{pid}/exe"))).ok()?;
+        let environment = environment(pid);
+        let loading = environment.iter().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"LD_"));
+        if !self.known.insert((file, loading.map(|(_, value)| value.clone()).collect())) {
+            return None;
+        }
+        let target = program_of(pid, file, &environment).ok()?;
+        let mut found = Growing::new(&self.growing.plan);
+        let mut new = Plan::default();
+        for spec in self.wanted.specs.iter().filter(|spec| self.growing.lacks(spec, &target)) {
+            // A program that has nothing of the sort is none of the spec's business.
+            if let Ok(plan) = resolve(std::slice::from_ref(spec), std::slice::from_ref(&target), &self.wanted.options) {
+                join(&mut new, found.add(plan));
+            }
+        }
+        self.growing = found;
+        (!new.functions.is_empty()).then_some(new)
+    }
+}
+
+/// The program of a process that has just begun: what its loader will map, or, where the process sees other files than
+/// this one, what it has mapped so far.
+fn program_of(pid: u32, file: FileId, environment: &[(OsString, OsString)]) -> Result<Target, TargetError> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    if FileId::of(&path).is_ok_and(|ours| ours == file) {
+        return Target::from_command(&path, environment);
+    }
+    Target::from_pid(pid)
+}
+
+/// The environment that a process began with.
+fn environment(pid: u32) -> Vec<(OsString, OsString)> {
+    let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let pair = |entry: &[u8]| {
+        let split = entry.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = (entry.get(..split)?, entry.get(split + 1..)?);
+        Some((OsString::from_vec(name.to_vec()), OsString::from_vec(value.to_vec())))
+    };
+    bytes.split(|byte| *byte == 0).filter_map(pair).collect()
+}
+
+/// A plan and the identities of its files.
+#[derive(Debug)]
+struct Growing {
+    plan: Plan,
+    files: Vec<Option<FileId>>,
+}
+
+impl Growing {
+    fn new(plan: &Plan) -> Self {
+        let files = plan.modules.iter().map(|module| FileId::of(&module.open_path).ok()).collect();
+        Self { plan: plan.clone(), files }
+    }
+
+    /// Whether a spec may mean a file of the target that was not looked into for it.
+    fn lacks(&self, spec: &ProbeSpec, target: &Target) -> bool {
+        let is_known = |file: FileId| {
+            let module = self.files.iter().position(|known| *known == Some(file));
+            let report = self.plan.probes.iter().find(|report| report.spec == spec.text);
+            let has = |id: &FunctionId| Some(id.module().0 as usize) == module;
+            report.is_some_and(|report| report.functions.iter().any(has))
+        };
+        match &spec.module {
+            ModuleSpec::Path(_) => false,
+            ModuleSpec::Executable => target.executable().is_none_or(|file| !is_known(file.id)),
+            ModuleSpec::Library(name) => {
+                let files = target.files_named(name);
+                files.is_empty() || files.iter().any(|file| !is_known(file.id))
+            }
+            // Files without a function that matches are not known either.
+            ModuleSpec::Pattern(_) => true,
+        }
+    }
+
+    /// Adds what is new in `found`, under ids of its own; gives that back.
+    fn add(&mut self, found: Plan) -> Plan {
+        let mut new = Plan::default();
+        let mut ids = BTreeMap::new();
+        for function in found.functions {
+            let Some(module) = found.modules.get(function.id.module().0 as usize) else { continue };
+            let module = self.module(module);
+            let same = |known: &&crate::plan::Function| {
+                known.id.module() == module && known.probe_offset == function.probe_offset
+            };
+            let known = self.plan.functions.iter().find(same).map(|known| known.id);
+            let id = known.unwrap_or_else(|| self.next_id(module));
+            ids.insert(function.id, id);
+            if known.is_none() {
+                let function = crate::plan::Function { id, ..function };
+                self.plan.functions.push(function.clone());
+                new.functions.push(function);
+            }
+        }
+        for mut report in found.probes {
+            report.functions = report.functions.iter().filter_map(|id| ids.get(id).copied()).collect();
+            new.probes.push(report);
+        }
+        self.plan.functions.sort_by_key(|function| function.id);
+        join_reports(&mut self.plan.probes, &new.probes);
+        let used: HashSet<ModuleId> = new.functions.iter().map(|function| function.id.module()).collect();
+        new.modules = self.plan.modules.iter().filter(|module| used.contains(&module.id)).cloned().collect();
+        new
+    }
+
+    /// The id of a file, which is a new one or a known one.
+    fn module(&mut self, module: &Module) -> ModuleId {
+        let file = FileId::of(&module.open_path).ok();
+        if let Some(known) = self.files.iter().position(|known| file.is_some() && *known == file)
+            && let Some(known) = self.plan.modules.get_mut(known)
+        {
+            known.bases.extend(module.bases.iter().filter(|base| !known.bases.contains(base)).collect::<Vec<_>>());
+            return known.id;
+        }
+        let id = ModuleId(u32::try_from(self.plan.modules.len()).unwrap_or(u32::MAX));
+        self.plan.modules.push(Module { id, ..module.clone() });
+        self.files.push(file);
+        id
+    }
+
+    fn next_id(&self, module: ModuleId) -> FunctionId {
+        let of = self.plan.functions.iter().map(|function| function.id).filter(|id| id.module() == module);
+        of.max().map_or(FunctionId::new(module, 0), |last| FunctionId(last.0 + 1))
+    }
+}
+
+/// Adds `new`, which [`Follower::program`] gave, to a plan that lacks nothing but that.
+pub(crate) fn join(plan: &mut Plan, new: Plan) {
+    for module in new.modules {
+        if !plan.modules.iter().any(|known| known.id == module.id) {
+            plan.modules.push(module);
+        }
+    }
+    plan.functions.extend(new.functions);
+    plan.functions.sort_by_key(|function| function.id);
+    join_reports(&mut plan.probes, &new.probes);
+}
+
+fn join_reports(reports: &mut Vec<ProbeReport>, new: &[ProbeReport]) {
+    for report in new {
+        let Some(known) = reports.iter_mut().find(|known| known.spec == report.spec) else {
+            reports.push(report.clone());
+            continue;
+        };
+        known.functions.extend(report.functions.iter().filter(|id| !known.functions.contains(id)).collect::<Vec<_>>());
+        known
+            .skipped
+            .extend(report.skipped.iter().filter(|it| !known.skipped.contains(it)).cloned().collect::<Vec<_>>());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Function, Returns};
+
+    fn found(path: &std::path::Path, sites: &[u64]) -> Plan {
+        let id = ModuleId(0);
+        let module = Module { id, path: path.to_owned(), open_path: path.to_owned(), ..Module::default() };
+        let function = |(index, site): (usize, &u64)| Function {
+            id: FunctionId::new(id, u32::try_from(index).unwrap()),
+            name: format!("f{site}"),
+            offset: *site,
+            address: *site,
+            probe_offset: *site,
+            returns: Returns::Probe,
+            ..Function::default()
+        };
+        let functions: Vec<Function> = sites.iter().enumerate().map(function).collect();
+        let ids = functions.iter().map(|function| function.id).collect();
+        let probes = vec![ProbeReport { spec: "exe:f".into(), functions: ids, ..ProbeReport::default() }];
+        Plan { modules: vec![module], functions, probes, ..Plan::default() }
+    }
+
+    #[test]
+    fn what_is_known_keeps_its_ids_and_only_the_rest_is_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
+        fs::write(&a, "a").unwrap();
+        fs::write(&b, "b").unwrap();
+        let mut growing = Growing::new(&found(&a, &[16, 32]));
+        assert!(growing.add(found(&a, &[32])).functions.is_empty());
+        let new = growing.add(found(&b, &[16]));
+        assert_eq!(new.functions[0].id, FunctionId::new(ModuleId(1), 0));
+        assert_eq!((new.modules.len(), new.modules[0].id), (1, ModuleId(1)));
+        let new = growing.add(found(&a, &[16, 48]));
+        assert_eq!(new.functions.iter().map(|it| it.id).collect::<Vec<_>>(), [FunctionId::new(ModuleId(0), 2)]);
+        assert_eq!(growing.plan.modules.len(), 2);
+        assert_eq!(growing.plan.probes[0].functions.len(), 4);
+        let mut elsewhere = found(&a, &[16, 32]);
+        let mut again = Growing::new(&elsewhere);
+        join(&mut elsewhere, again.add(found(&b, &[16])));
+        assert_eq!(elsewhere, again.plan);
+    }
+}

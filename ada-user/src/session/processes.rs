@@ -1,0 +1,255 @@
+//! The processes of a recording as they come and go, for its manifest.
+//!
+//! Invariant: an entry is one process; an id that is used again gets another entry.
+
+use std::{collections::HashMap, path::Path};
+
+use ada_format::manifest::Process;
+
+use super::ProcessEnd;
+use crate::{
+    collect::{Life, ThreadEntry},
+    elf::Elf,
+    plan::{Module, ModuleId},
+    process::ProcessInfo,
+    target::Target,
+};
+
+/// How often a followed process is looked at for modules that it may never load. Those recorded from the start are
+/// looked at for ever.
+const LOOKS: u32 = 5;
+
+/// One process.
+#[derive(Debug, Default)]
+struct Entry {
+    info: ProcessInfo,
+    end: Option<ProcessEnd>,
+    /// Modules of which is known where it has them.
+    located: Vec<ModuleId>,
+    looks: u32,
+}
+
+/// All processes that were or are recorded.
+#[derive(Debug)]
+pub(super) struct Processes {
+    entries: Vec<Entry>,
+    /// Those that were recorded from the start, at the front.
+    first: usize,
+    /// By id, those of whose end the kernel did not tell yet.
+    live: HashMap<u32, usize>,
+    threads_noted: usize,
+}
+
+impl Processes {
+    /// Those that are recorded from the start.
+    pub(super) fn begin(infos: impl Iterator<Item = ProcessInfo>) -> Self {
+        let mut processes = Self { entries: Vec::new(), first: 0, live: HashMap::new(), threads_noted: 0 };
+        for info in infos {
+            processes.add(Entry { info, ..Entry::default() });
+        }
+        processes.first = processes.entries.len();
+        processes
+    }
+
+    /// Notes the end of one that was recorded from the start, as somebody saw it from outside; what the kernel tells of it
+    /// may come later.
+    pub(super) fn ended(&mut self, pid: u32, end: ProcessEnd) {
+        let mut first = self.entries.iter_mut().take(self.first);
+        if let Some(entry) = first.find(|entry| entry.info.pid == pid) {
+            entry.end.get_or_insert(end);
+        }
+    }
+
+    /// Notes what the kernel told.
+    pub(super) fn note(&mut self, life: Life, modules: &mut [Module]) {
+        match life {
+            Life::Forked { pid, parent, time_ns } => self.forked(pid, parent, time_ns, modules),
+            Life::Executed { now, name, time_ns } => self.executed(now, name, time_ns),
+            Life::Ended { pid, status, time_ns } => {
+                let ended = self.live.remove(&pid).and_then(|index| self.entries.get_mut(index));
+                if let Some(entry) = ended {
+                    entry.end = Some(ProcessEnd::of_status(time_ns, status));
+                }
+            }
+        }
+    }
+
+    /// Makes entries of processes of which nothing is known but events: what told of their beginning was lost.
+    pub(super) fn note_threads(&mut self, threads: &[ThreadEntry]) {
+        for thread in threads.iter().skip(self.threads_noted) {
+            if !self.entries.iter().any(|entry| entry.info.pid == thread.pid) {
+                let start_ns = thread.time_start_ns;
+                self.add(Entry { info: ProcessInfo { start_ns, ..ProcessInfo::read(thread.pid) }, ..Entry::default() });
+            }
+        }
+        self.threads_noted = threads.len();
+    }
+
+    /// Looks where modules are loaded by now, in processes where that is not known. True if something was found.
+    pub(super) fn locate(&mut self, modules: &mut [Module]) -> bool {
+        let mut found = false;
+        for index in self.live.values() {
+            let Some(entry) = self.entries.get_mut(*index) else { continue };
+            let tired = *index >= self.first && entry.looks >= LOOKS;
+            if !tired && entry.end.is_none() && entry.located.len() < modules.len() {
+                entry.looks += 1;
+                found |= entry.locate(modules);
+            }
+        }
+        found
+    }
+
+    /// What the manifest says of them.
+    pub(super) fn manifest(&self) -> Vec<Process> {
+        self.entries.iter().map(Entry::manifest).collect()
+    }
+
+    fn add(&mut self, entry: Entry) {
+        self.live.insert(entry.info.pid, self.entries.len());
+        self.entries.push(entry);
+    }
+
+    /// A new process is a copy of its parent: the same program, the same arguments, everything at the same place.
+    fn forked(&mut self, pid: u32, parent: u32, time_ns: u64, modules: &mut [Module]) {
+        let (mut info, mut located) = (ProcessInfo::default(), Vec::new());
+        if let Some(of) = self.live.get(&parent).and_then(|index| self.entries.get(*index)) {
+            (info, located) = (of.info.clone(), of.located.clone());
+        }
+        for module in modules.iter_mut().filter(|module| located.contains(&module.id)) {
+            let base = module.bases.iter().rev().find(|(owner, _)| *owner == parent).map(|(_, base)| *base);
+            module.bases.extend(base.map(|base| (pid, base)));
+        }
+        let info = ProcessInfo { pid, ppid: parent, start_ns: time_ns, ..info };
+        self.add(Entry { info, located, ..Entry::default() });
+    }
+
+    /// Another program in the same process: one that was gone before anybody could look has the name that it had.
+    fn executed(&mut self, now: ProcessInfo, name: String, time_ns: u64) {
+        if !self.live.contains_key(&now.pid) {
+            // What told of its beginning was lost, or it is known from events alone.
+            self.add(Entry { info: ProcessInfo { start_ns: time_ns, ..now.clone() }, ..Entry::default() });
+        }
+        let Some(index) = self.live.get(&now.pid).copied() else { return };
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        // An id that is used again may belong to a stranger; and of a command that was launched, everything was known.
+        let gone = now.executable.is_empty();
+        if entry.end.is_some_and(|end| end.time_ns < time_ns) || gone && index < self.first {
+            return;
+        }
+        let executable = if gone { name } else { now.executable };
+        entry.info = ProcessInfo { executable, args: now.args, ..entry.info.clone() };
+        entry.located.clear();
+        entry.looks = 0;
+    }
+}
+
+impl Entry {
+    fn locate(&mut self, modules: &mut [Module]) -> bool {
+        let Ok(target) = Target::from_pid(self.info.pid) else { return false };
+        let before = self.located.len();
+        for module in modules.iter_mut() {
+            if self.located.contains(&module.id) {
+                continue;
+            }
+            let bases = load_bases(module, &target);
+            if !bases.is_empty() {
+                // The last one counts: a program that was replaced had its own.
+                module.bases.extend(bases.into_iter().map(|base| (self.info.pid, base)));
+                self.located.push(module.id);
+            }
+        }
+        self.located.len() > before
+    }
+
+    fn manifest(&self) -> Process {
+        let (info, end) = (&self.info, self.end);
+        Process {
+            pid: info.pid,
+            ppid: info.ppid,
+            executable: info.executable.clone(),
+            args: info.args.clone(),
+            start_ns: info.start_ns,
+            end_ns: end.map(|end| end.time_ns),
+            exit_code: end.and_then(|end| end.exit_code),
+            signal: end.and_then(|end| end.signal),
+        }
+    }
+}
+
+fn load_bases(module: &Module, target: &Target) -> Vec<u64> {
+    let page_size = rustix::param::page_size() as u64;
+    let Ok(elf) = Elf::open(Path::new(&module.open_path)) else { return Vec::new() };
+    let file = target.files().iter().find(|file| file.id == elf.id());
+    file.map_or(Vec::new(), |file| elf.load_bases(&file.mappings, page_size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GONE: u32 = u32::MAX - 7;
+
+    fn known(pid: u32) -> ProcessInfo {
+        ProcessInfo { pid, ppid: 1, executable: "/bin/sh".into(), args: vec!["sh".into()], start_ns: 5 }
+    }
+
+    fn module(bases: Vec<(u32, u64)>) -> Module {
+        Module { id: ModuleId(0), path: "a".into(), open_path: "a".into(), bases, ..Module::default() }
+    }
+
+    #[test]
+    fn a_child_is_a_copy_of_its_parent_until_it_executes() {
+        let mut processes = Processes::begin([known(10)].into_iter());
+        processes.entries[0].located.push(ModuleId(0));
+        let mut modules = [module(vec![(10, 0x1000), (10, 0x2000)])];
+        processes.note(Life::Forked { pid: GONE, parent: 10, time_ns: 7 }, &mut modules);
+        let child = processes.manifest().remove(1);
+        assert_eq!((child.pid, child.ppid, child.executable.as_str(), child.start_ns), (GONE, 10, "/bin/sh", 7));
+        assert_eq!(modules[0].bases.last(), Some(&(GONE, 0x2000)));
+        let now = ProcessInfo { pid: GONE, ..ProcessInfo::default() };
+        processes.note(Life::Executed { now, name: "ls".into(), time_ns: 8 }, &mut modules);
+        let child = processes.manifest().remove(1);
+        assert_eq!((child.ppid, child.executable.as_str(), child.start_ns), (10, "ls", 7));
+        assert!(child.args.is_empty(), "the arguments were the parent's");
+    }
+
+    #[test]
+    fn an_id_that_is_used_again_is_another_process() {
+        let mut processes = Processes::begin([known(10)].into_iter());
+        for status in [0x0300, 9] {
+            processes.note(Life::Forked { pid: GONE, parent: 10, time_ns: 7 }, &mut []);
+            processes.note(Life::Ended { pid: GONE, status, time_ns: 8 }, &mut []);
+        }
+        let all = processes.manifest();
+        assert_eq!([all[1].exit_code, all[2].exit_code], [Some(3), None]);
+        assert_eq!([all[1].signal, all[2].signal], [None, Some(9)]);
+        processes.note(Life::Forked { pid: 10, parent: GONE, time_ns: 9 }, &mut []);
+        processes.ended(10, ProcessEnd { time_ns: 9, ..ProcessEnd::default() });
+        assert_eq!(processes.manifest()[0].end_ns, Some(9));
+        assert_eq!(processes.manifest()[3].end_ns, None, "the one that has the id now has not ended");
+    }
+
+    #[test]
+    fn an_end_that_was_seen_from_outside_first_is_the_same_end() {
+        let mut processes = Processes::begin([known(10)].into_iter());
+        processes.ended(10, ProcessEnd { time_ns: 9, ..ProcessEnd::default() });
+        processes.note(Life::Ended { pid: 10, status: 0x0500, time_ns: 8 }, &mut []);
+        assert_eq!((processes.manifest()[0].end_ns, processes.manifest()[0].exit_code), (Some(8), Some(5)));
+        processes.ended(10, ProcessEnd { time_ns: 9, ..ProcessEnd::default() });
+        assert_eq!(processes.manifest()[0].end_ns, Some(8));
+    }
+
+    #[test]
+    fn events_alone_make_an_entry() {
+        let mut processes = Processes::begin([known(10)].into_iter());
+        let thread = |pid| {
+            let mut thread = ThreadEntry::default();
+            (thread.pid, thread.tid, thread.time_start_ns) = (pid, pid, 3);
+            thread
+        };
+        processes.note_threads(&[thread(10), thread(GONE)]);
+        processes.note_threads(&[thread(10), thread(GONE), thread(GONE)]);
+        let all = processes.manifest();
+        assert_eq!((all.len(), all[1].pid, all[1].start_ns), (2, GONE, 3));
+    }
+}
