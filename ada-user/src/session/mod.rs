@@ -180,9 +180,6 @@ impl TraceSession {
         allow_many_files();
         let mut folder = output::Folder::create(options, pids)?;
         let mut chronicle = Chronicle::begin(plan, pids, &options.processes);
-        // Before anything is attached: with many functions it takes a while, in which the rings would overflow.
-        chronicle.manifest(&Ledger::default(), None).write_atomic(folder.path())?;
-        folder.reserve()?;
         let mut running = backend.attach(plan, pids)?;
         let note = running.note();
         chronicle.attached(running.refusals());
@@ -206,9 +203,22 @@ impl TraceSession {
             Ok::<_, TraceError>((grower, Some(spawn(pump)?)))
         })?;
         folder.keep();
-        // So that the first refresh writes down since when the recording counts.
-        let revision = u64::MAX;
-        Ok(Self { books, span, probes, grower, waker, live, pump, chronicle, revision, folder, note })
+        let session = Self { books, span, probes, grower, waker, live, pump, chronicle, revision: 0, folder, note };
+        session.announced()
+    }
+
+    /// Writes the first manifest, by which others know that the recording has begun. Only now that the rings are being emptied:
+    /// with many functions it takes longer than they would last.
+    fn announced(self) -> Result<Self, TraceError> {
+        let manifest = self.chronicle.manifest(&Ledger::default(), None);
+        let written = manifest.write_atomic(self.folder.path()).map_err(TraceError::from);
+        match written.and_then(|()| self.folder.reserve()) {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                self.discard();
+                Err(error)
+            }
+        }
     }
 
     /// The session's folder.
