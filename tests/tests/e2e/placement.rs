@@ -179,8 +179,8 @@ fn calls(thread: &ThreadReader, function_of: &impl Fn(u64) -> Function) -> Vec<C
 }
 
 fn registers_of(fixed: &FunctionPayload) -> [Option<u64>; Call::REGISTERS] {
-    let [rdi, rsi, rdx, rcx, r8, r9, ..] = fixed.regs.map(|register| register.get());
-    let [back, frame, stack] = [fixed.return_address, fixed.frame_pointer, fixed.stack_pointer].map(|word| word.get());
+    let [rdi, rsi, rdx, rcx, r8, r9, ..] = fixed.regs.map(u64::from);
+    let [back, frame, stack] = [fixed.return_address, fixed.frame_pointer, fixed.stack_pointer].map(u64::from);
     [rdi, rsi, rdx, rcx, r8, r9, back, frame, stack].map(Some)
 }
 
