@@ -16,8 +16,6 @@ mod tables;
 mod targets;
 
 #[cfg(test)]
-mod shares;
-#[cfg(test)]
 mod tests;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction};

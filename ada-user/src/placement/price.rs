@@ -4,7 +4,7 @@
 //!
 //! Invariant: what is said to be cheap was measured to be; what the kernel refuses is never a site.
 
-use iced_x86::{Code, Decoder, DecoderOptions, EncodingKind, Instruction, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, EncodingKind, Instruction, Mnemonic, Register};
 
 /// What the kernel does with the probed instruction, from the cheapest on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,7 +15,7 @@ pub enum Price {
     Emulated,
     /// Two traps; the instruction is executed in a copy. Some fifteen times as much as `Emulated`.
     Stepped,
-    /// It accepts no probe there.
+    /// It accepts no probe there, or would change what the program does.
     Refused,
     /// Not known: no x86_64 code.
     #[default]
@@ -78,6 +78,9 @@ pub fn price(instruction: &Instruction, bytes: &[u8], at_entry: bool, kernel: Ke
     if has_bad_prefix(bytes) || is_bad_opcode(opcode, instruction) || is_narrow_branch(instruction, bytes) {
         return Price::Refused;
     }
+    if is_taken_for_nop(opcode, instruction) {
+        return Price::Refused;
+    }
     match bytes == NOP5 {
         // Elsewhere than at an entry the call would overwrite what the function keeps below its stack pointer.
         true if !at_entry => Price::Refused,
@@ -97,6 +100,12 @@ fn prefixes(bytes: &[u8]) -> &[u8] {
 /// Segment prefixes but fs and gs (so also `notrack` and branch hints), and lock.
 fn has_bad_prefix(bytes: &[u8]) -> bool {
     prefixes(bytes).iter().any(|prefix| matches!(prefix, 0x26 | 0x2e | 0x36 | 0x3e | 0xf0))
+}
+
+/// `xchg %eax,%r8d` and its like have the opcode of `nop`. The kernel accepts a probe there, and then does not exchange
+/// anything (seen on 6.18).
+fn is_taken_for_nop(opcode: u8, instruction: &Instruction) -> bool {
+    opcode == 0x90 && instruction.encoding() == EncodingKind::Legacy && instruction.mnemonic() == Mnemonic::Xchg
 }
 
 /// A direct jump or call with an operand size prefix, such as the padded calls to `__tls_get_addr`.
@@ -140,7 +149,6 @@ fn is_emulated(opcode: u8, instruction: &Instruction, bytes: &[u8], kernel: Kern
         // Not with other prefixes, which change its size or say nothing.
         0x50..=0x57 => matches!(bytes, [_] | [0x41, _]),
         _ if bytes == [0x90] => true,
-        // Not `xchg %eax,%r8d`, whose opcode is the same.
         _ => kernel.knows_nops && is_long_nop(instruction),
     }
 }

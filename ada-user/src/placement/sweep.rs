@@ -22,13 +22,13 @@ pub(super) fn sweep(image: &Image<'_>, targets: &mut Targets) {
             found.block(block, &starts, marks);
         }
     }
-    let Found { elsewhere, mut taken, undecodable, .. } = found;
+    let Found { elsewhere, mut taken, perhaps_taken, undecodable, .. } = found;
     let known = starts.iter().chain(&image.pointers).chain(&elsewhere);
     known.for_each(|address| targets.add(*address));
     undecodable.into_iter().for_each(|address| targets.add_undecodable(address));
     taken.sort_unstable();
     taken.dedup();
-    tables::offsets(image, &taken, targets);
+    tables::offsets(image, &taken, &perhaps_taken, targets);
     if image.fixed {
         tables::words(image, targets);
     }
@@ -43,13 +43,15 @@ struct Found {
     elsewhere: Vec<u64>,
     /// Addresses that the code takes: of code, or of a jump table.
     taken: Vec<u64>,
+    /// The same of code that does not decode.
+    perhaps_taken: Vec<u64>,
     undecodable: Vec<u64>,
 }
 
 impl Found {
     fn new(image: &Image<'_>) -> Self {
-        let (elsewhere, taken, undecodable) = Default::default();
-        Self { fixed: image.fixed, code: image.code_span(), elsewhere, taken, undecodable }
+        let (elsewhere, taken, perhaps_taken, undecodable) = Default::default();
+        Self { fixed: image.fixed, code: image.code_span(), elsewhere, taken, perhaps_taken, undecodable }
     }
 
     fn block(&mut self, block: &Block<'_>, starts: &[u64], marks: &mut Marks) {
@@ -142,7 +144,7 @@ impl Found {
             }
             if let Some(address) = address_taken(at, code) {
                 self.target(address, marks);
-                self.taken.push(address);
+                self.perhaps_taken.push(address);
             }
             if self.fixed {
                 self.elsewhere.extend(code.first_chunk().map(|constant| u64::from(u32::from_le_bytes(*constant))));

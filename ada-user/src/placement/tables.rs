@@ -9,12 +9,15 @@ use super::targets::Targets;
 /// As many entries are read in all. Chromium has half a million.
 const MAX_ENTRIES: usize = 1 << 24;
 
-/// Tables of 32-bit distances from the table itself, as in position-independent code.
-pub(super) fn offsets(image: &Image<'_>, taken: &[u64], targets: &mut Targets) {
+/// Tables of 32-bit distances from the table itself, as in position-independent code, at addresses that the code takes (in
+/// order) or perhaps takes. One ends where the code takes another address: that is something else's.
+pub(super) fn offsets(image: &Image<'_>, taken: &[u64], perhaps: &[u64], targets: &mut Targets) {
     let mut left = MAX_ENTRIES;
-    for &table in taken {
+    for &table in taken.iter().chain(perhaps) {
+        let next = taken.partition_point(|address| *address <= table);
+        let room = taken.get(next).map_or(u64::MAX, |next| (next - table).div_ceil(4));
         let (entries, _) = image.bytes(table).as_chunks::<4>();
-        for entry in entries {
+        for entry in entries.iter().take(usize::try_from(room).unwrap_or(usize::MAX)) {
             let target = table.wrapping_add_signed(i64::from(i32::from_le_bytes(*entry)));
             if !targets.is_code(target) {
                 break;

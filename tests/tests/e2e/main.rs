@@ -14,6 +14,7 @@ mod kills;
 mod loss;
 mod midway;
 mod namespaces;
+mod placement;
 mod privileges;
 mod programs;
 mod reading;

@@ -200,7 +200,7 @@ fn ada_refuses(arguments: &[&str], facts: &[&str]) -> String {
 
 #[test]
 fn specs_that_are_none() {
-    for spec in ["malloc", "libc:", ":malloc", "libc:mall*"] {
+    for spec in ["malloc", "libc:", ":malloc", "libc:/mall", "libc:/(/", "libc:no_such_*", "libno_such*:f"] {
         drop(ada_refuses(&["-e", spec, "--", "true"], &[spec]));
     }
 }
