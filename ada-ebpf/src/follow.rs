@@ -26,7 +26,7 @@ pub fn forked(parent: Ids, child: Task) {
         return loss::unfollowed();
     }
     let _ = ENDED.remove(child);
-    record::process(parent, kind::FORK, child);
+    record::process(parent, kind::FORK, 0, child);
 }
 
 /// A thread of a recorded process ends. Whichever of the last ones comes first takes the process out.
@@ -35,20 +35,39 @@ pub fn exited(ids: Ids, task: Task) {
     let Some(status) = task.ended_process() else { return };
     let _ = ENDED.insert(ids.tgid, 1, 0);
     if TARGETS.remove(ids.tgid).is_ok() {
-        record::process(ids, kind::PROCESS_EXIT, status);
+        record::process(ids, kind::PROCESS_EXIT, 0, status);
     }
 }
 
-/// A recorded process executes another program, of whose code nothing has run yet. It is stopped before that if the
-/// collector wants to look first, but never without a record that tells: nobody else would let it go on.
+/// A recorded process executes another program, of whose code nothing has run yet.
 #[inline(always)]
 pub fn executed(ids: Ids, name: [u8; 16]) {
-    // SAFETY (both): a helper without preconditions. A signal that was sent here is pending until the task returns to user
-    // mode; SIGCONT takes a pending SIGSTOP back, from here as from the collector, whichever comes first.
-    let held = HOLD.get(0).is_some_and(|hold| *hold != 0) && unsafe { bpf_send_signal(SIGSTOP) } == 0;
+    let held = hold();
     let told = record::lifecycle(ids, kind::EXEC, if held { flags::HELD } else { 0 }, name);
     if held && !told {
-        // SAFETY: as above.
-        unsafe { bpf_send_signal(SIGCONT) };
+        let_go();
     }
+}
+
+/// A recorded process's loader has mapped libraries, none of whose code has run yet.
+#[inline(always)]
+pub fn libraries_changed(ids: Ids) {
+    if hold() && !record::process(ids, kind::LIBRARIES, flags::HELD, 0) {
+        let_go();
+    }
+}
+
+/// Stops the process before it goes on in user space, if the collector wants to look first. Never without a record that
+/// tells: nobody else would let it go on.
+#[inline(always)]
+fn hold() -> bool {
+    // SAFETY: a helper without preconditions. The signal is pending until the task returns to user mode; SIGCONT takes a
+    // pending SIGSTOP back, from here as from the collector, whichever comes first.
+    HOLD.get(0).is_some_and(|hold| *hold != 0) && unsafe { bpf_send_signal(SIGSTOP) } == 0
+}
+
+#[inline(always)]
+fn let_go() {
+    // SAFETY: a helper without preconditions. It fails only where the signal before it did.
+    unsafe { bpf_send_signal(SIGCONT) };
 }

@@ -81,6 +81,14 @@ fn go_exit(ctx: ProbeContext) -> u32 {
     0
 }
 
+#[uprobe]
+fn libraries_changed(_ctx: ProbeContext) -> u32 {
+    if let Some(ids) = ids::recorded() {
+        follow::libraries_changed(ids);
+    }
+    0
+}
+
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 fn thread_exit(ctx: RawTracePointContext) -> i32 {
     if let Some(ids) = ids::ending() {

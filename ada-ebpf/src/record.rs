@@ -66,10 +66,10 @@ pub fn lifecycle(ids: Ids, kind: u16, flags: u16, name: [u8; 16]) -> bool {
     submit(Record { function_id, sp, kind, flags, ..stamped(ids) })
 }
 
-/// Records that a process was made or ended, with its id or wait status in place of the function.
+/// Records what became of a process, with its id or wait status in place of the function. False if it was lost.
 #[inline(always)]
-pub fn process(ids: Ids, kind: u16, value: u32) {
-    submit(Record { function_id: u64::from(value), kind, ..stamped(ids) });
+pub fn process(ids: Ids, kind: u16, flags: u16, value: u32) -> bool {
+    submit(Record { function_id: u64::from(value), kind, flags, ..stamped(ids) })
 }
 
 /// A record that has its time and owner. The time is taken before a place in the ring is: see the crate's invariants.
@@ -89,8 +89,8 @@ fn submit(record: Record) -> bool {
     match ring.reserve_untyped::<Record>(0) {
         Some(mut entry) => {
             entry.write(record);
-            // Of a program that a followed process has begun, the collector wants to know at once.
-            let now = record.kind == kind::EXEC && follow!(enabled) != 0;
+            // Of what a followed process executes, and of one that is stopped, the collector wants to know at once.
+            let now = record.kind == kind::EXEC && follow!(enabled) != 0 || record.flags & flags::HELD != 0;
             entry.submit(if now { u64::from(BPF_RB_FORCE_WAKEUP) } else { wake_flag::<Record>(ring) });
             true
         }

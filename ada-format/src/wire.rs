@@ -59,6 +59,8 @@ pub mod kind {
     pub const FORK: u16 = 18;
     /// The last thread of a process ended; in place of the function is its wait status.
     pub const PROCESS_EXIT: u16 = 19;
+    /// A process's loader has mapped libraries, or is about to, or has unmapped some; always [`HELD`](super::flags::HELD).
+    pub const LIBRARIES: u16 = 20;
 }
 
 /// Bits of an attach cookie, beside the function id.
@@ -74,7 +76,7 @@ pub mod flags {
     pub const CHAINED: u16 = 1;
     /// [`Registers`](super::Registers) follow the record.
     pub const REGISTERS: u16 = 2;
-    /// EXEC: the process is stopped (SIGSTOP) until the collector has looked at its new program and sends SIGCONT.
+    /// EXEC, LIBRARIES: the process is stopped (SIGSTOP) until the collector has looked at it and sends SIGCONT.
     pub const HELD: u16 = 1 << 8;
 }
 
@@ -215,6 +217,8 @@ pub mod names {
     pub const CONFIG: &str = "CONFIG";
     /// Raw tracepoint program: a process or thread is made.
     pub const FORK: &str = "process_fork";
+    /// The program behind the loader's announcement of new libraries.
+    pub const LIBRARIES: &str = "libraries_changed";
     /// Array of one u64, mappable: 1 = a process that executes another program is stopped.
     pub const HOLD: &str = "HOLD";
     /// The [`Follow`](super::Follow) global.

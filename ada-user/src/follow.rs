@@ -7,15 +7,15 @@ use std::{
     ffi::OsString,
     fs,
     os::unix::ffi::OsStringExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use crate::{
-    elf::FileId,
+    elf::{Elf, FileId, Symbol},
     plan::{FunctionId, Module, ModuleId, Plan, ProbeReport},
     resolve::{ResolveError, ResolveOptions, resolve},
     spec::{ModuleSpec, ProbeSpec},
-    target::{Target, TargetError},
+    target::{Target, TargetError, TargetFile},
 };
 
 /// What is asked for, to be looked up again in each new program.
@@ -25,13 +25,28 @@ pub struct Wanted {
     pub specs: Vec<ProbeSpec>,
     /// How their functions are recorded.
     pub options: ResolveOptions,
+    /// Whether processes execute programs that are recorded, too.
+    pub programs: bool,
 }
 
 impl Wanted {
-    /// Whether a new program may have functions that the specs mean and no plan knows: a spec with a path means one file.
+    /// Whether a new program or library may have functions that the specs mean and `plan` does not know: a spec with a path
+    /// means one file.
     #[must_use]
-    pub fn may_grow(&self) -> bool {
-        self.specs.iter().any(may_mean_more)
+    pub fn may_grow(&self, plan: &Plan) -> bool {
+        self.programs && self.specs.iter().any(may_mean_more) || self.awaits_libraries(plan)
+    }
+
+    /// Whether a spec names a library that was not there, or means all libraries that there may be.
+    fn awaits_libraries(&self, plan: &Plan) -> bool {
+        let found = |spec: &ProbeSpec| {
+            plan.probes.iter().any(|report| report.spec == spec.text && !report.functions.is_empty())
+        };
+        self.specs.iter().any(|spec| match spec.module {
+            ModuleSpec::Library(_) => !found(spec),
+            ModuleSpec::Pattern(_) => true,
+            ModuleSpec::Executable | ModuleSpec::Path(_) => false,
+        })
     }
 
     /// Like [`resolve`], but a spec that means nothing in the targets may still mean something in a program that they
@@ -76,13 +91,40 @@ pub struct Follower {
     growing: Growing,
     /// Programs that were looked into, with what else decides which libraries they load.
     known: HashSet<(FileId, Vec<OsString>)>,
+    /// Files that were looked into because they were mapped.
+    mapped: HashSet<FileId>,
+    /// Loaders that were met, if libraries are awaited, and those of them that nobody has asked for.
+    loaders: Option<HashSet<FileId>>,
+    new_loaders: Vec<(PathBuf, u64)>,
 }
 
 impl Follower {
     /// Goes on from `plan`.
     #[must_use]
     pub fn new(wanted: Wanted, plan: &Plan) -> Self {
-        Self { wanted, growing: Growing::new(plan), known: HashSet::new() }
+        let loaders = wanted.awaits_libraries(plan).then(HashSet::new);
+        let growing = Growing::new(plan);
+        let (known, mapped) = (HashSet::new(), HashSet::new());
+        Self { wanted, growing, known, mapped, loaders, new_loaders: Vec::new() }
+    }
+
+    /// Meets the loaders of processes that run, or wait to run `executable`.
+    pub fn meet(&mut self, pid: u32, executable: &str) {
+        let program = || Target::from_command(Path::new(executable), &environment(pid));
+        let targets = [Target::from_pid(pid).ok(), program().ok()];
+        targets.iter().flatten().for_each(|target| self.meet_loader(target));
+    }
+
+    /// File and offset of the functions by which the loaders met since the last call tell of libraries.
+    pub fn new_loaders(&mut self) -> Vec<(PathBuf, u64)> {
+        std::mem::take(&mut self.new_loaders)
+    }
+
+    /// What is to be probed because process `pid` has other libraries mapped than it had; none if that is nothing new.
+    pub fn libraries(&mut self, pid: u32) -> Option<Plan> {
+        let target = Target::from_pid(pid).ok()?;
+        let new: Vec<FileId> = target.files().iter().map(|file| file.id).filter(|id| self.mapped.insert(*id)).collect();
+        if new.is_empty() { None } else { self.look(&target) }
     }
 
     /// What is to be probed because process `pid` has begun another program, whose libraries its loader has not mapped
@@ -95,17 +137,42 @@ impl Follower {
             return None;
         }
         let target = program_of(pid, file, &environment).ok()?;
+        self.meet_loader(&target);
+        self.look(&target)
+    }
+
+    fn meet_loader(&mut self, target: &Target) {
+        let Some(loaders) = &mut self.loaders else { return };
+        let is_loader = |file: &&TargetFile| file.names.iter().any(|name| name.starts_with("ld"));
+        for file in target.files().iter().filter(is_loader) {
+            if loaders.insert(file.id) {
+                self.new_loaders.extend(announcement(&file.open_path).map(|offset| (file.open_path.clone(), offset)));
+            }
+        }
+    }
+
+    /// Adds what the specs mean in `target` and is new.
+    fn look(&mut self, target: &Target) -> Option<Plan> {
         let mut found = Growing::new(&self.growing.plan);
         let mut new = Plan::default();
-        for spec in self.wanted.specs.iter().filter(|spec| self.growing.lacks(spec, &target)) {
+        for spec in self.wanted.specs.iter().filter(|spec| self.growing.lacks(spec, target)) {
             // A program that has nothing of the sort is none of the spec's business.
-            if let Ok(plan) = resolve(std::slice::from_ref(spec), std::slice::from_ref(&target), &self.wanted.options) {
+            if let Ok(plan) = resolve(std::slice::from_ref(spec), std::slice::from_ref(target), &self.wanted.options) {
                 join(&mut new, found.add(plan));
             }
         }
         self.growing = found;
         (!new.functions.is_empty()).then_some(new)
     }
+}
+
+/// File offset of the function that a loader calls when it has mapped libraries, and before any of their code runs, for
+/// debuggers to put a breakpoint on (`r_brk` in link.h).
+fn announcement(loader: &Path) -> Option<u64> {
+    let elf = Elf::open(loader).ok()?;
+    let tables = [elf.dynsym(), elf.symtab()];
+    let mut named = tables.iter().flatten().flat_map(|table| table.named("_dl_debug_state"));
+    elf.code_offset(named.find(Symbol::is_function)?.address)
 }
 
 /// The program of a process that has just begun: what its loader will map, or, where the process sees other files than
@@ -155,7 +222,8 @@ impl Growing {
             ModuleSpec::Executable => target.executable().is_none_or(|file| !is_known(file.id)),
             ModuleSpec::Library(name) => {
                 let files = target.files_named(name);
-                files.is_empty() || files.iter().any(|file| !is_known(file.id))
+                // What a process has not mapped will be told of when it has.
+                files.is_empty() && target.pid().is_none() || files.iter().any(|file| !is_known(file.id))
             }
             // Files without a function that matches are not known either.
             ModuleSpec::Pattern(_) => true,
@@ -243,7 +311,7 @@ mod tests {
     use super::*;
     use crate::plan::{Function, Returns};
 
-    fn found(path: &std::path::Path, sites: &[u64]) -> Plan {
+    fn found(path: &Path, sites: &[u64]) -> Plan {
         let id = ModuleId(0);
         let module = Module { id, path: path.to_owned(), open_path: path.to_owned(), ..Module::default() };
         let function = |(index, site): (usize, &u64)| Function {

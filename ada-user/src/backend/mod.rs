@@ -4,7 +4,7 @@
 
 pub mod ebpf;
 
-use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
 use ada_format::wire::{Record, Registers};
 
@@ -83,6 +83,13 @@ pub trait Attached: Send {
     /// # Errors
     /// [`AttachError`]; nothing of the addition stays attached then.
     fn extend(&mut self, addition: &Plan) -> Result<Vec<Refusal>, AttachError>;
+
+    /// From now on, while processes are stopped at all, they are also stopped when they call the function at `offset` of the
+    /// file `path`, by which a loader tells that it has mapped libraries.
+    ///
+    /// # Errors
+    /// [`AttachError`].
+    fn watch_loader(&mut self, path: &Path, offset: u64) -> Result<(), AttachError>;
 
     /// Whether, from now on, a followed process that executes another program is stopped (SIGSTOP) before that begins:
     /// [`Sink::event`] then shows it with [`HELD`](ada_format::wire::flags::HELD), and somebody has to let it go on (SIGCONT).

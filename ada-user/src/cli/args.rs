@@ -98,6 +98,10 @@ pub(crate) struct RecordArgs {
     /// process that executes a program is stopped for a moment if a spec may mean something in it (docs/follow.md)
     #[arg(short, long)]
     pub(crate) follow_forks: bool,
+    /// Accept a function that no file of the targets has yet, and record it once a library that has it is loaded (dlopen);
+    /// -f implies this. The target is then stopped for a moment whenever it loads a library (docs/follow.md)
+    #[arg(long)]
+    pub(crate) wait: bool,
     /// End the recording after this time, such as 500ms, 10s or 2m
     #[arg(short, long, value_name = "TIME", value_parser = recording_time)]
     pub(crate) duration: Option<Duration>,

@@ -29,8 +29,7 @@ use super::{
 pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
     let Request { plan, pids, gated, invoker, processes, wanted } = prepare(args)?;
     choice::tell_unused_symbols(&plan);
-    let follow = wanted.filter(|_| args.follow_forks);
-    let options = SessionOptions { output: args.output.clone(), invoker, processes, follow };
+    let options = SessionOptions { output: args.output.clone(), invoker, processes, follow: wanted };
     // Before anything is attached, so that no Ctrl-C from here on leaves a recording unfinished.
     let mut watch = Watch::new(&pids, args.duration)?;
     let mut session = TraceSession::start(backend(args), &plan, &pids, &options)?;
@@ -134,13 +133,13 @@ fn plan(
     targets: &[Target],
     options: ResolveOptions,
 ) -> Result<(Plan, Option<Wanted>)> {
-    if !args.follow_forks {
+    if !(args.follow_forks || args.wait) {
         return Ok((resolve::resolve(specs, targets, &options)?, None));
     }
-    let wanted = Wanted { specs: specs.to_vec(), options };
+    let wanted = Wanted { specs: specs.to_vec(), options, programs: args.follow_forks };
     let (plan, absent) = wanted.resolve(targets)?;
     for reason in absent.iter().filter(|_| !args.quiet) {
-        tell(&format!("ada-trace: {reason}; waiting for a program that has it\n"));
+        tell(&format!("ada-trace: {reason}; waiting until it is there\n"));
     }
     Ok((plan, Some(wanted)))
 }

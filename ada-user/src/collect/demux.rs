@@ -19,7 +19,7 @@ use ada_format::{
 use super::{
     depth::{Call, CallStack, Expect},
     ledger::{Gap, Ledger, ThreadEntry},
-    life::{Life, go_on, name_of},
+    life::{Life, Stopped, go_on, name_of},
     returns::ReturnsTable,
     span::Span,
 };
@@ -42,7 +42,7 @@ pub(crate) struct Demux {
     /// What happened to processes and was not yet asked for.
     lives: Vec<Life>,
     /// Takes processes that are stopped.
-    held: Option<Sender<u32>>,
+    held: Option<Sender<Stopped>>,
     returns: ReturnsTable,
     /// Live threads; a free place is `None`.
     threads: Vec<Option<Thread>>,
@@ -101,7 +101,7 @@ impl Demux {
     }
 
     /// Where processes are told that are stopped until somebody lets them go on; otherwise they go on at once.
-    pub(crate) fn tell_held(&mut self, held: Sender<u32>) {
+    pub(crate) fn tell_held(&mut self, held: Sender<Stopped>) {
         self.held = Some(held);
     }
 
@@ -349,8 +349,13 @@ impl Demux {
             }
         }
         self.process(record);
+        self.stopped(record);
+    }
+
+    #[cold]
+    fn stopped(&mut self, record: &Record) {
         if record.flags & flags::HELD != 0 {
-            let told = self.held.as_ref().map(|held| held.send(record.tgid));
+            let told = self.held.as_ref().map(|held| held.send(Stopped::of(record)));
             if !matches!(told, Some(Ok(()))) {
                 go_on(record.tgid);
             }
@@ -383,6 +388,7 @@ impl Sink for Demux {
             kind::EXEC => self.exec(record),
             kind::FORK => self.fork(record),
             kind::PROCESS_EXIT => self.process(record),
+            kind::LIBRARIES => self.stopped(record),
             _ => {}
         }
     }

@@ -52,7 +52,27 @@ impl Life {
     }
 }
 
-/// Lets a process go on that was stopped when it executed another program.
+/// A process that is stopped until somebody has looked at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// It is about to begin another program.
+    AtExec(u32),
+    /// Its loader has mapped libraries.
+    AtLoad(u32),
+}
+
+impl Stopped {
+    pub(super) fn of(record: &Record) -> Self {
+        if record.kind == kind::EXEC { Self::AtExec(record.tgid) } else { Self::AtLoad(record.tgid) }
+    }
+
+    pub(crate) fn pid(self) -> u32 {
+        let (Self::AtExec(pid) | Self::AtLoad(pid)) = self;
+        pid
+    }
+}
+
+/// Lets a process go on that was stopped.
 pub(crate) fn go_on(pid: u32) {
     let pid = Pid::from_raw(pid.cast_signed());
     // One that has gone needs nothing.

@@ -17,6 +17,6 @@ pub use ledger::{Gap, Ledger, ThreadEntry};
 pub use life::Life;
 
 pub(crate) use demux::Demux;
-pub(crate) use life::go_on;
+pub(crate) use life::{Stopped, go_on};
 pub(crate) use pump::{Books, Pump};
 pub(crate) use span::Span;

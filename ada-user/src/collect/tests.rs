@@ -167,6 +167,30 @@ fn a_goroutine_keeps_its_depth_on_another_thread() {
 }
 
 #[test]
+fn a_new_process_shares_no_folder_with_an_old_one_of_its_id_whose_end_was_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demux = demux(dir.path(), 0);
+    let child = |kind, sp| Record { tgid: 7, ..record(7, kind, sp) };
+    let fork = || Record { function_id: 7, ..record(1, kind::FORK, 0) };
+    demux.event(&fork(), None);
+    demux.event(&child(kind::CALL, 1000), None);
+    demux.event(&fork(), None);
+    demux.event(&child(kind::CALL, 900), None);
+    demux.event(&Record { function_id: 0x0300, ..child(kind::PROCESS_EXIT, 0) }, None);
+    demux.event(&child(kind::THREAD_EXIT, 0), None);
+    demux.finish();
+    assert_eq!(read(dir.path(), 0), [(EventKind::Call, 0)]);
+    assert_eq!(read(dir.path(), 1), [(EventKind::Call, 0)]);
+    let mut lives = Vec::new();
+    demux.tell_lives(&mut lives);
+    let [Life::Forked { pid: 7, parent: 1, .. }, Life::Forked { .. }, Life::Ended { pid: 7, status: 0x0300, .. }] =
+        lives.as_slice()
+    else {
+        panic!("{lives:?}");
+    };
+}
+
+#[test]
 fn losses_are_gaps_of_their_thread() {
     let dir = tempfile::tempdir().unwrap();
     let mut demux = demux(dir.path(), 5);

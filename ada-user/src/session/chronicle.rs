@@ -18,7 +18,7 @@ use crate::{
     backend::Refusal,
     clock,
     collect::{self, Ledger, Life, ThreadEntry},
-    follow,
+    follow::{self, Follower, Wanted},
     plan::{self, Plan},
     process::{self, ProcessInfo},
 };
@@ -59,6 +59,15 @@ impl Chronicle {
 
     pub(super) fn process_ended(&mut self, pid: u32, end: ProcessEnd) {
         self.processes.ended(pid, end);
+    }
+
+    /// Who looks for what is wanted in what the processes begin to execute and load.
+    pub(super) fn follower(&self, wanted: Wanted, plan: &Plan) -> Follower {
+        let mut follower = Follower::new(wanted, plan);
+        for process in self.processes.manifest() {
+            follower.meet(process.pid, &process.executable);
+        }
+        follower
     }
 
     pub(super) fn plan(&self) -> &Plan {

@@ -11,7 +11,7 @@ use std::{
 use super::TraceError;
 use crate::{
     backend::{Attached, Waker},
-    collect::{Books, go_on},
+    collect::{Books, Stopped, go_on},
     follow::Follower,
     plan::{Plan, ProbeReport, Skipped},
 };
@@ -25,17 +25,18 @@ impl Probes {
         Self(Arc::new(Mutex::new(probes)))
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Option<Box<dyn Attached>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Box<dyn Attached>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes them out; nothing is stopped any more.
     pub(super) fn take(&self) -> Option<Box<dyn Attached>> {
-        let mut probes = self.lock().take();
-        if let Some(probes) = &mut probes {
-            probes.hold(false);
-        }
-        probes
+        self.hold(false);
+        self.lock().take()
+    }
+
+    fn hold(&self, hold: bool) {
+        self.lock().iter_mut().for_each(|probes| probes.hold(hold));
     }
 }
 
@@ -46,31 +47,51 @@ pub(super) struct Grower {
     pub(super) books: Arc<Books>,
     pub(super) waker: Waker,
     /// Processes that are stopped; ends with the pump.
-    pub(super) held: Receiver<u32>,
+    pub(super) held: Receiver<Stopped>,
+    /// Processes that may be stopped while nobody looks yet.
+    pub(super) at_risk: Vec<u32>,
 }
 
 impl Grower {
-    /// Has processes stopped from now on, and looks at them until the pump ends.
+    /// Has processes stopped from now on.
+    pub(super) fn begin(mut self) -> Self {
+        self.watch_loaders();
+        self.probes.hold(true);
+        self
+    }
+
+    /// Looks at those that are stopped until the pump ends.
     pub(super) fn spawn(mut self) -> Result<JoinHandle<()>, TraceError> {
-        let probes = self.probes.clone();
         let thread = std::thread::Builder::new().name("ada-grower".to_owned());
-        let thread = thread.spawn(move || self.run()).map_err(TraceError::Thread)?;
-        probes.lock().iter_mut().for_each(|probes| probes.hold(true));
-        Ok(thread)
+        thread.spawn(move || self.run()).map_err(TraceError::Thread)
+    }
+
+    /// Watches the loaders that were met since the last call.
+    fn watch_loaders(&mut self) {
+        for (path, offset) in self.follower.new_loaders() {
+            // Without, what a library of that program has is not recorded; its other functions are.
+            let _ = self.probes.lock().as_mut().map(|probes| probes.watch_loader(&path, offset));
+        }
     }
 
     fn run(&mut self) {
-        while let Ok(pid) = self.held.recv() {
-            let _held = Held(pid);
-            self.look(pid);
+        self.at_risk.clear();
+        while let Ok(stopped) = self.held.recv() {
+            let _held = Held(stopped.pid());
+            self.look(stopped);
         }
     }
 
-    fn look(&mut self, pid: u32) {
+    fn look(&mut self, stopped: Stopped) {
         if self.probes.lock().is_none() {
             return;
         }
-        let Some(new) = self.follower.program(pid) else { return };
+        let new = match stopped {
+            Stopped::AtExec(pid) => self.follower.program(pid),
+            Stopped::AtLoad(pid) => self.follower.libraries(pid),
+        };
+        self.watch_loaders();
+        let Some(new) = new else { return };
         // The pump has to know how returns are seen before it sees the first call.
         if !self.books.announce(&new, &self.waker) {
             return;
@@ -88,10 +109,11 @@ impl Grower {
 }
 
 impl Drop for Grower {
-    /// Only after a panic is there anything left.
+    /// Only after a panic, or if the recording does not come about, is there anything to do.
     fn drop(&mut self) {
-        self.probes.lock().iter_mut().for_each(|probes| probes.hold(false));
-        self.held.try_iter().for_each(go_on);
+        self.probes.hold(false);
+        self.at_risk.iter().for_each(|pid| go_on(*pid));
+        self.held.try_iter().for_each(|stopped| go_on(stopped.pid()));
     }
 }
 

@@ -35,7 +35,7 @@ use self::{
 use crate::{
     backend::{AttachError, Backend, LiveGauge, Running, Waker},
     collect::{Books, Demux, Ledger, Pump, Span},
-    follow::{Follower, Wanted},
+    follow::Wanted,
     plan::Plan,
     privileges::{self, Invoker},
     process::ProcessInfo,
@@ -185,18 +185,19 @@ impl TraceSession {
         chronicle.attached(running.refusals());
         let span = Arc::new(Span::begin());
         let books = Arc::<Books>::default();
-        let priority = Priority::raise();
-        let wanted = options.follow.clone().filter(Wanted::may_grow);
-        folder.give_to(options.invoker.as_ref(), wanted.is_some())?;
         let probes = Probes::new(running.take_probes().map(|probes| Box::new(probes) as _));
         let (waker, live) = (running.waker(), running.live_gauge());
-        let mut demux = Demux::new(folder.path().to_owned(), chronicle.plan(), running.loss_gauge(), Arc::clone(&span));
+        let (sender, held) = mpsc::channel();
+        let wanted = options.follow.clone().filter(|wanted| wanted.may_grow(plan));
         let grower = wanted.map(|wanted| {
-            let (sender, held) = mpsc::channel();
-            demux.tell_held(sender);
-            let (probes, books, waker) = (probes.clone(), Arc::clone(&books), waker.clone());
-            Grower { follower: Follower::new(wanted, plan), probes, books, waker, held }
+            let (follower, books) = (chronicle.follower(wanted, plan), Arc::clone(&books));
+            let at_risk = pids.to_vec();
+            Grower { follower, probes: probes.clone(), books, waker: waker.clone(), held, at_risk }.begin()
         });
+        let priority = Priority::raise();
+        folder.give_to(options.invoker.as_ref(), grower.is_some())?;
+        let mut demux = Demux::new(folder.path().to_owned(), chronicle.plan(), running.loss_gauge(), Arc::clone(&span));
+        demux.tell_held(sender);
         let pump = Pump::new(running, demux, Arc::clone(&books));
         let (grower, pump) = priority.while_raised(|| {
             let grower = grower.map(Grower::spawn).transpose()?;

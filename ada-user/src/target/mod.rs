@@ -239,12 +239,18 @@ impl Target {
         self.files.iter().filter(|file| process::has_soname(file, typed)).cloned().collect()
     }
 
-    /// Libraries of this name that are not mapped but that the program could load; none for a running process, whose
-    /// loader's environment is not ours.
+    /// Libraries of this name that are not mapped but that the program could load; for a running process, whose loader's
+    /// environment is not ours, those of the loader's cache, if it sees the same files.
     #[must_use]
     pub fn unloaded_named(&self, typed: &str) -> Vec<TargetFile> {
-        let (Kind::Program(loader) | Kind::System(loader)) = &self.kind else {
-            return Vec::new();
+        let system;
+        let loader = match &self.kind {
+            Kind::Program(loader) | Kind::System(loader) => loader,
+            Kind::Process(pid) if process::sees_our_files(*pid) => {
+                system = Loader::without_program();
+                &system
+            }
+            Kind::Process(_) => return Vec::new(),
         };
         let found = loader.find_unloaded(typed).into_iter();
         let files = found.map(|object| TargetFile::unmapped(object.path, object.id, object.names));

@@ -26,6 +26,15 @@ pub(super) fn folder(pid: u32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}"))
 }
 
+/// Whether a path means the same file to the process as to us.
+pub(super) fn sees_our_files(pid: u32) -> bool {
+    let same = |name: &str| {
+        let (theirs, ours) = (FileId::of(&folder(pid).join(name)), FileId::of(&Path::new("/proc/self").join(name)));
+        theirs.is_ok_and(|theirs| ours.is_ok_and(|ours| theirs == ours))
+    };
+    same("ns/mnt") && same("root")
+}
+
 /// Checks that the process can be traced, and lists the files that it has mapped executable.
 pub(super) fn mapped_files(pid: u32) -> Result<Vec<TargetFile>, TargetError> {
     for _ in 0..EXEC_TRIES {

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use tests::fixture;
+use tests::fixture::{self, LIBRARY};
 use tests::need;
 use tests::process::{Process, Signal, Stray};
 use tests::recorder::{ATTACHES, Attach, Trace, exe, in_file};
 use tests::scratch::Scratch;
-use tests::session::{Json, Session, number};
+use tests::session::{Json, Kind, Session, number};
 use tests::wait;
 
 const CALLS: u64 = 3;
@@ -325,5 +325,62 @@ fn nothing_of_it_yet_is_no_mistake_with_f_but_said() {
     let words = ["-f", "-e", "exe:no_such_function", "-o"].map(std::ffi::OsString::from);
     let command = [scratch.join("session").into_os_string(), "--".into(), "true".into()];
     let ended = tests::recorder::ada(&scratch, words.into_iter().chain(command)).success();
-    assert!(ended.err.contains("no_such_function") && ended.err.contains("waiting for a program"), "{}", ended.err);
+    assert!(ended.err.contains("no_such_function") && ended.err.contains("waiting until"), "{}", ended.err);
+}
+
+/// late.c loads the library twice; its constructor makes two calls each time, before dlopen returns.
+fn check_late(session: &Session) {
+    assert_eq!((session.calls("eager"), session.calls("late_outer")), (2 + 2 + 2 + 3, 4), "{}", session.tree());
+    assert_eq!(session.count(Kind::Return), session.count(Kind::Call));
+    assert_eq!(modules(session).len(), 1);
+}
+
+const LATE: [&str; 2] = ["libeager:eager", "libeager:late_outer"];
+
+#[test]
+fn a_library_is_probed_when_a_running_process_loads_it_and_before_its_constructors() {
+    if !need::root() {
+        return;
+    }
+    for attach in ATTACHES {
+        let scratch = Scratch::new();
+        let library = fixture::build("libeager.c", LIBRARY).display().to_string();
+        let report = scratch.join("report");
+        let mut target = fixture::waiting(&fixture::build("late.c", &[]), &[&library], &report, scratch.path());
+        let recorder = Trace::new(&scratch, LATE).arg("--wait").attach(attach).pid(target.pid());
+        target.tell("go");
+        drop(target.end().success());
+        check_late(&recorder.session().complete());
+    }
+}
+
+#[test]
+fn a_library_is_probed_when_a_command_or_its_child_loads_it() {
+    if !need::root() {
+        return;
+    }
+    let (program, library) = (fixture::build("late.c", &[]), fixture::build("libeager.c", LIBRARY));
+    let scratch = Scratch::new();
+    let session = Trace::new(&scratch, LATE).arg("--wait").launch(&program, [&library]).session().complete();
+    check_late(&session);
+    let script = format!("{} {}; true", program.display(), library.display());
+    let trace = Trace::new(&scratch, LATE).arg("-f");
+    check_late(&trace.launch(&PathBuf::from("/bin/sh"), ["-c", &script]).session().complete());
+}
+
+/// The loader's cache knows where it is: no need to wait for it, nor to stop anything.
+#[test]
+fn a_library_of_the_system_that_a_running_process_has_not_loaded_is_probed_ahead() {
+    if !need::root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let report = scratch.join("report");
+    let mut target = fixture::waiting(&fixture::build("nested.c", &[]), &[], &report, scratch.path());
+    let recorder = Trace::new(&scratch, ["libm:acos"]).pid(target.pid());
+    target.tell("go");
+    drop(target.end().success());
+    let session = recorder.session().complete();
+    assert_eq!(modules(&session).len(), 1);
+    assert_eq!(number(&session.manifest["probes"][0], "functions"), 1);
 }

@@ -6,6 +6,7 @@
 use std::{
     num::NonZeroU32,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
     slice,
     sync::atomic::Ordering,
 };
@@ -45,6 +46,8 @@ pub struct Probes {
     links: Links,
     /// What more links are made of; none where probes are perf events.
     programs: Option<object::MultiPrograms>,
+    /// What the loaders' announcements of libraries are watched by, once one is.
+    loader: Option<OwnedFd>,
     /// The processes that the probes are confined to.
     pids: Vec<u32>,
     /// One u64: whether processes that execute another program are stopped.
@@ -62,6 +65,23 @@ impl Attached for Probes {
         Ok(self.take_refusals())
     }
 
+    fn watch_loader(&mut self, path: &Path, offset: u64) -> Result<(), AttachError> {
+        if self.programs.is_none() {
+            return self.watch_loader_perf(path, offset);
+        }
+        let program = match self.loader.take() {
+            Some(program) => program,
+            None => object::load_multi_one(&self.ebpf, names::LIBRARIES)?,
+        };
+        let file = |source| AttachError::File { path: path.to_owned(), source };
+        for pid in &self.pids {
+            let sites = sys::Sites { path, offsets: &[offset], cookies: &[0], returns: false, pid: *pid };
+            self.links.open.push((Kind::Exit, sys::attach_multi(program.as_fd(), sites).map_err(file)?));
+        }
+        self.loader = Some(program);
+        Ok(())
+    }
+
     fn hold(&mut self, hold: bool) {
         // Relaxed: a program that still sees the former value tells what it did, or was told to do nothing.
         self.hold.u64_at(0).store(u64::from(hold), Ordering::Relaxed);
@@ -73,6 +93,19 @@ impl Probes {
     pub(super) fn take_refusals(&mut self) -> Vec<Refusal> {
         std::mem::take(&mut self.links.refusals)
     }
+
+    fn watch_loader_perf(&mut self, path: &Path, offset: u64) -> Result<(), AttachError> {
+        let program = object::load_uprobe(&mut self.ebpf, names::LIBRARIES)?;
+        for pid in &self.pids {
+            let point = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie: None };
+            program.attach(point, path, scope(*pid)).map_err(object::object_error)?;
+        }
+        Ok(())
+    }
+}
+
+fn scope(pid: u32) -> UProbeScope {
+    NonZeroU32::new(pid).map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess)
 }
 
 /// uprobe_multi links, and what the kernel would not have in them. Dropping them detaches.
@@ -137,7 +170,7 @@ pub(super) fn attach(
             Ok(programs) if sys::has_uprobe_multi(programs.entry.as_fd()) => {
                 let links = attach_multi(&programs, plan, pids)?;
                 let (programs, pids) = (Some(programs), pids.to_vec());
-                return Ok((Probes { links, programs, pids, hold, ebpf }, Route::UprobeMulti));
+                return Ok((Probes { links, programs, loader: None, pids, hold, ebpf }, Route::UprobeMulti));
             }
             // Kernels before 6.6 refuse the attach type when the program is loaded.
             Err(AttachError::Program { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => {}
@@ -150,7 +183,7 @@ pub(super) fn attach(
     }
     let refusals = attach_perf(&mut ebpf, plan, pids)?;
     let links = Links { open: Vec::new(), refusals };
-    Ok((Probes { links, programs: None, pids: pids.to_vec(), hold, ebpf }, Route::PerfEvent))
+    Ok((Probes { links, programs: None, loader: None, pids: pids.to_vec(), hold, ebpf }, Route::PerfEvent))
 }
 
 /// Number of probes that `plan` needs in each process.
@@ -331,8 +364,7 @@ fn program_name(kind: Kind, is_go: bool) -> &'static str {
 
 fn attach_perf_one(program: &mut UProbe, module: &Module, offset: u64, cookie: u64, pid: u32) -> std::io::Result<()> {
     let point = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie: Some(cookie) };
-    let scope = NonZeroU32::new(pid).map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
-    let attached = program.attach(point, &module.open_path, scope);
+    let attached = program.attach(point, &module.open_path, scope(pid));
     attached.map(drop).map_err(|error| {
         let code = object::os_error(&error).unwrap_or(libc::EIO);
         std::io::Error::from_raw_os_error(code)
@@ -344,7 +376,7 @@ fn attach_error(source: std::io::Error, module: &Module, pid: u32) -> AttachErro
         Some(libc::ESRCH) => AttachError::Exited { pid },
         Some(libc::EPERM | libc::EACCES) => AttachError::Permission { what: "attaching a uprobe", source },
         // The file was reached through the process and went with it.
-        Some(libc::ENOENT) if !std::path::Path::new(&format!("/proc/{pid}")).exists() => AttachError::Exited { pid },
+        Some(libc::ENOENT) if !Path::new(&format!("/proc/{pid}")).exists() => AttachError::Exited { pid },
         _ => AttachError::File { path: module.path.clone(), source },
     }
 }

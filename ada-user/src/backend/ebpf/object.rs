@@ -59,6 +59,23 @@ pub(super) fn load(config: Config, follow: Follow, cpus: u32) -> Result<Ebpf, At
 
 /// Loads the probe programs for uprobe_multi, over the maps of `ebpf`.
 pub(super) fn load_multi(ebpf: &Ebpf) -> Result<MultiPrograms, AttachError> {
+    let object = relocated(ebpf)?;
+    Ok(MultiPrograms {
+        entry: load_program(&object, names::ENTRY)?,
+        ret: load_program(&object, names::RETURN)?,
+        exit: load_program(&object, names::EXIT)?,
+        go_entry: load_program(&object, names::GO_ENTRY)?,
+        go_exit: load_program(&object, names::GO_EXIT)?,
+    })
+}
+
+/// Loads one more program for uprobe_multi.
+pub(super) fn load_multi_one(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, AttachError> {
+    load_program(&relocated(ebpf)?, name)
+}
+
+/// The object, bound to the maps of `ebpf`.
+fn relocated(ebpf: &Ebpf) -> Result<Object, AttachError> {
     let mut object = Object::parse(&OBJECT.0).map_err(|error| AttachError::Object(error.to_string()))?;
     let templates = std::mem::take(&mut object.maps);
     let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
@@ -68,13 +85,7 @@ pub(super) fn load_multi(ebpf: &Ebpf) -> Result<MultiPrograms, AttachError> {
     });
     object.relocate_maps(bound, &text).map_err(|error| AttachError::Object(error.to_string()))?;
     object.relocate_calls(&text).map_err(|error| AttachError::Object(error.to_string()))?;
-    Ok(MultiPrograms {
-        entry: load_program(&object, names::ENTRY)?,
-        ret: load_program(&object, names::RETURN)?,
-        exit: load_program(&object, names::EXIT)?,
-        go_entry: load_program(&object, names::GO_ENTRY)?,
-        go_exit: load_program(&object, names::GO_EXIT)?,
-    })
+    Ok(object)
 }
 
 fn load_program(object: &Object, name: &'static str) -> Result<OwnedFd, AttachError> {
