@@ -108,7 +108,7 @@ impl<'a> Entry<'a> {
     fn starts_as_called(mut self) -> bool {
         // DW_CFA_nop, DW_CFA_advance_loc*: nothing changes before the first instruction has run.
         let at_rest = matches!(self.rules.u8(), None | Some(0x00..=0x04 | 0x40..=0x7f));
-        at_rest && !self.cie.signal_frame
+        at_rest && self.cie.called && !self.cie.signal_frame
     }
 }
 
@@ -116,6 +116,9 @@ impl<'a> Entry<'a> {
 struct Cie {
     pointer_size: u64,
     signal_frame: bool,
+    /// Whether it begins as functions that are called do. What is jumped to with more on the stack (the loader's
+    /// `_dl_runtime_resolve`) has a CIE of its own.
+    called: bool,
 }
 
 impl Cie {
@@ -127,22 +130,47 @@ impl Cie {
         if augmentation.first() != Some(&b'z') {
             return None;
         }
-        let _length = cursor.uleb()?;
+        let length = cursor.uleb()?;
+        let mut data = Cursor { rest: cursor.take(usize::try_from(length).ok()?)? };
         for letter in &augmentation[1..] {
             match letter {
-                b'R' => pointer_size = encoded_size(cursor.u8()?)?,
+                b'R' => pointer_size = encoded_size(data.u8()?)?,
                 b'P' => {
-                    let size = encoded_size(cursor.u8()?)?;
-                    cursor.skip(size)?;
+                    let size = encoded_size(data.u8()?)?;
+                    data.skip(size)?;
                 }
-                b'L' => cursor.skip(1)?,
+                b'L' => data.skip(1)?,
                 b'S' => signal_frame = true,
                 b'B' => {}
                 _ => return None,
             }
         }
-        Some(Self { pointer_size, signal_frame })
+        Some(Self { pointer_size, signal_frame, called: begins_as_called(cursor) })
     }
+}
+
+/// Whether the rules that a CIE ends with are those of a call: the frame's address is rsp + 8 on x86_64, sp on arm64.
+fn begins_as_called(mut rules: Cursor<'_>) -> bool {
+    /// Register and offset.
+    const CALLED: [(u64, u64); 2] = [(7, 8), (31, 0)];
+    let mut frame = (0, 0);
+    while let Some(operation) = rules.u8() {
+        let known = match operation {
+            // DW_CFA_nop
+            0x00 => Some(()),
+            // DW_CFA_def_cfa, DW_CFA_def_cfa_register, DW_CFA_def_cfa_offset
+            0x0c => rules.uleb().zip(rules.uleb()).map(|both| frame = both),
+            0x0d => rules.uleb().map(|register| frame.0 = register),
+            0x0e => rules.uleb().map(|offset| frame.1 = offset),
+            // DW_CFA_offset: where a register is, which does not matter here.
+            0x80..=0xbf => rules.uleb().map(drop),
+            _ => None,
+        };
+        if known.is_none() {
+            return false;
+        }
+    }
+    CALLED.contains(&frame)
 }
 
 /// Bytes of a pointer in a `DW_EH_PE_*` encoding.

@@ -112,7 +112,8 @@ impl Entry {
 
     fn join(&mut self, other: &mut Self) {
         self.size = self.size.max(other.size);
-        self.ifunc &= other.ifunc;
+        // A debug file calls the resolver a function, under a name of its own.
+        self.ifunc |= other.ifunc;
         self.names.append(&mut other.names);
     }
 

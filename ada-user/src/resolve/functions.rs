@@ -324,7 +324,7 @@ fn distinct(mut found: Vec<Found>) -> Vec<Found> {
         let alias = next.address == kept.address;
         if alias {
             kept.size = kept.size.max(next.size);
-            kept.ifunc &= next.ifunc;
+            kept.ifunc |= next.ifunc;
         }
         alias
     });

@@ -200,8 +200,9 @@ fn ada_refuses(arguments: &[&str], facts: &[&str]) -> String {
 
 #[test]
 fn specs_that_are_none() {
-    for spec in ["malloc", "libc:", ":malloc", "libc:/mall", "libc:/(/", "libc:no_such_*", "libno_such*:f"] {
-        drop(ada_refuses(&["-e", spec, "--", "true"], &[spec]));
+    for spec in ["malloc", "libc:", ":malloc", "libc:/mall", "libc:/(/", "libc:no_such_*", "libno_such*"] {
+        let text = if spec.starts_with("libno") { "libno_such*:f" } else { spec };
+        drop(ada_refuses(&["-e", text, "--", "true"], &[spec]));
     }
 }
 
