@@ -37,7 +37,15 @@ pub(super) fn options(args: &ChoiceArgs) -> Result<ResolveOptions> {
         Place::Entry => PlacementPolicy::Entry,
     };
     let symbols = args.symbols.iter().map(|text| symbols(text)).collect::<Result<_>>()?;
-    Ok(ResolveOptions { returns, placement, registers: args.detail, symbols, excludes, everything_but })
+    Ok(ResolveOptions {
+        returns,
+        everywhere: false,
+        placement,
+        registers: args.detail,
+        symbols,
+        excludes,
+        everything_but,
+    })
 }
 
 /// A word about files of names that nothing came of.

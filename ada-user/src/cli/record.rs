@@ -25,10 +25,19 @@ use super::{
     watch::{Reason, Watch},
 };
 
+/// With more functions than this, probing every process takes its time.
+const MANY_EVERYWHERE: usize = 1000;
+
 /// Records what `args` ask for.
 pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
     let Request { plan, pids, gated, invoker, processes, wanted } = prepare(args)?;
     choice::tell_unused_symbols(&plan);
+    if args.follow_forks && plan.functions.len() > MANY_EVERYWHERE && !args.quiet {
+        let functions = summary::count(plan.functions.len() as u64);
+        tell(&format!(
+            "ada-trace: with -f, {functions} functions are probed in every process; that takes some seconds\n"
+        ));
+    }
     let options = SessionOptions { output: args.output.clone(), invoker, processes, follow: wanted };
     // Before anything is attached, so that no Ctrl-C from here on leaves a recording unfinished.
     let mut watch = Watch::new(&pids, args.duration)?;
@@ -87,6 +96,7 @@ fn prepare(args: &RecordArgs) -> Result<Request> {
         bail!("there is no process 0; `ps` lists those that run");
     }
     let mut options = choice::options(&args.choice)?;
+    options.everywhere = args.follow_forks;
     if args.entry_only {
         options.returns = ReturnsPolicy::Off;
     }

@@ -12,6 +12,7 @@ use super::demangle::{NamePattern, Wanted, demangle};
 use crate::elf::{Elf, Symbol, SymbolFile, SymbolKind, SymbolTable, open_debug_file, split_version};
 use crate::placement::{Image, Targets};
 use crate::suggest;
+use crate::target::Target;
 
 /// As many readable names are made for near matches.
 const MAX_DEMANGLED: usize = 2000;
@@ -30,6 +31,7 @@ pub(super) struct Code {
     targets: OnceCell<Targets>,
     disturbs_returns: OnceCell<bool>,
     is_go: OnceCell<bool>,
+    is_own: OnceCell<bool>,
 }
 
 /// A function that a name stands for.
@@ -77,6 +79,7 @@ impl Code {
             targets: OnceCell::new(),
             disturbs_returns: OnceCell::new(),
             is_go: OnceCell::new(),
+            is_own: OnceCell::new(),
         }
     }
 
@@ -166,6 +169,15 @@ impl Code {
     /// Whether Go's compiler made it.
     pub(super) fn is_go(&self) -> bool {
         *self.is_go.get_or_init(|| self.elf.is_go())
+    }
+
+    /// Whether this very process has the file mapped.
+    pub(super) fn is_own(&self) -> bool {
+        let mapped = || {
+            let own = Target::from_pid(std::process::id());
+            own.is_ok_and(|own| own.files().iter().any(|file| file.id == self.elf.id()))
+        };
+        *self.is_own.get_or_init(mapped)
     }
 
     /// The name of a function, or a part of one, that starts exactly there.

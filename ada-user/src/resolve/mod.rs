@@ -41,6 +41,9 @@ use site::{Site, Sites};
 pub struct ResolveOptions {
     /// How returns are recorded.
     pub returns: ReturnsPolicy,
+    /// Whether every process meets the probes, this one too (`-f`): then there are none on the returns of functions in files
+    /// that it has mapped itself.
+    pub everywhere: bool,
     /// Where in a function its probe goes.
     pub placement: PlacementPolicy,
     /// Whether registers are recorded, which a probe must then find as the caller left them.
@@ -336,7 +339,8 @@ impl<'a> Planner<'a> {
     fn add_site(&mut self, index: usize, site: Site) -> FunctionId {
         let file = &mut self.files[index];
         let key = (file.file.id, site.asked_offset());
-        let returns = returns::choose(&file.code, &site, self.options.returns);
+        let own = self.options.everywhere && file.code.is_own();
+        let returns = returns::choose(&file.code, &site, self.options.returns, own);
         if let Some(known) = self.sites.get(&key).and_then(|&known| self.plan.functions.get_mut(known)) {
             site.add_names_to(known);
             if returns.are_recorded() && !known.returns.are_recorded() {

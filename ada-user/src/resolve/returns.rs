@@ -26,14 +26,17 @@ pub enum ReturnsPolicy {
 }
 
 /// Chooses for one site.
-pub(super) fn choose(code: &Code, site: &Site, policy: ReturnsPolicy) -> Returns {
+///
+/// A return probe that this process met itself (`own`) would be pending in the very calls by which it detaches, which wait
+/// until none is: seen to hang on 6.18.
+pub(super) fn choose(code: &Code, site: &Site, policy: ReturnsPolicy, own: bool) -> Returns {
     if policy == ReturnsPolicy::Off {
         return Returns::NotRecorded("only calls were asked for");
     }
     match site.entered {
         Entered::Otherwise => Returns::NotRecorded("the return address is not on top of the stack there"),
         // Go moves its stacks, which a return probe does not survive.
-        Entered::Called if policy != ReturnsPolicy::Exits && !code.is_go() => choose_called(code, site, policy),
+        Entered::Called if policy != ReturnsPolicy::Exits && !code.is_go() && !own => choose_called(code, site, policy),
         Entered::Called | Entered::CalledAsIs => exits_of(find(code, site), code),
     }
 }
