@@ -44,11 +44,24 @@ impl LossCounters {
         let processors = cpus as usize;
         let lost = Map::HashMap(object::map(ebpf, names::LOST)?);
         Ok(Self {
-            drops: Arc::new(Counters { memory: map(ebpf, names::DROPS, processors * size_of::<Drops>())?, processors }),
+            drops: Arc::new(Counters {
+                memory: map(ebpf, names::DROPS, processors * size_of::<Drops>())?,
+                processors,
+                before: [0; loss::COUNTERS],
+            }),
             epoch: map(ebpf, names::EPOCH, size_of::<u64>())?,
             by_thread: BpfHashMap::try_from(lost).map_err(object::object_error)?,
             seen: HashMap::new(),
         })
+    }
+
+    /// Forgets what was lost so far: the recording begins now. To be called before [`Self::gauge`].
+    pub(super) fn begin(&mut self) -> Result<(), AttachError> {
+        self.report(&mut Losses::default())?;
+        if let Some(drops) = Arc::get_mut(&mut self.drops) {
+            drops.before = std::array::from_fn(|counter| drops.counted(counter));
+        }
+        Ok(())
     }
 
     /// A reader of the number of events lost so far.
@@ -92,6 +105,8 @@ impl LossCounters {
 struct Counters {
     memory: Mapping,
     processors: usize,
+    /// What they counted before the recording began.
+    before: [u64; loss::COUNTERS],
 }
 
 impl Counters {
@@ -100,7 +115,12 @@ impl Counters {
         (0..loss::REASONS).map(|reason| self.count(reason)).sum()
     }
 
+    /// Since the recording began.
     fn count(&self, counter: usize) -> u64 {
+        self.counted(counter).saturating_sub(self.before.get(counter).copied().unwrap_or(0))
+    }
+
+    fn counted(&self, counter: usize) -> u64 {
         let of_processor = |cpu| {
             let counter = cpu * size_of::<Drops>() + counter * size_of::<u64>();
             // Relaxed: a counter; the ring's own orderings put it before the records that follow a loss.

@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ada_format::wire::{Config, Follow, arch, flags, names};
+use ada_format::wire::{Config, Follow, Record, Registers, arch, flags, names};
 use aya::{
     Ebpf,
     maps::{ArrayOfMaps, HashMap, Map, MapData},
@@ -101,7 +101,7 @@ impl Backend for EbpfBackend {
         let (mut probes, route) = attach::attach(ebpf, plan, scope, self.route)?;
         let refusals = probes.take_refusals();
         let perf_probes = if route == Route::PerfEvent { attach::count(plan) * scope.len() as u64 } else { 0 };
-        Ok(EbpfRunning {
+        let mut running = EbpfRunning {
             merge: Merge::new(sources),
             losses,
             live,
@@ -111,7 +111,9 @@ impl Backend for EbpfBackend {
             perf_probes,
             epoll,
             wake: Arc::new(wake),
-        })
+        };
+        running.begin()?;
+        Ok(running)
     }
 }
 
@@ -146,7 +148,21 @@ impl EbpfBackend {
     }
 }
 
+/// Takes no notice.
+struct Nobody;
+
+impl Sink for Nobody {
+    fn event(&mut self, _record: &Record, _registers: Option<&Registers>) {}
+}
+
 impl EbpfRunning {
+    /// The last probe is in place. What the first ones have recorded meanwhile, and lost where the rings were full, belongs to
+    /// no recording.
+    fn begin(&mut self) -> Result<(), AttachError> {
+        self.drain(false, &mut Nobody);
+        self.losses.begin()
+    }
+
     /// How the probes were attached.
     #[must_use]
     pub fn route(&self) -> Route {
