@@ -3,6 +3,7 @@
 //! Invariant: what is compared is measured in one run on one machine; a short run proves that a bench still runs, it
 //! keeps nothing and judges no speed.
 
+mod attach;
 mod fixture;
 mod format;
 mod hit;
@@ -18,12 +19,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::cmd;
 
-const USAGE: &str = "usage: cargo xtask bench [format|hit] [--short] [--rounds N] [--loss-seconds S]";
+const USAGE: &str = "usage: cargo xtask bench [format|hit|attach] [--short] [--rounds N] [--loss-seconds S]";
 
 type Bench = (&'static str, fn(&Options) -> Result<()>);
 
 /// The benches and their names.
-const BENCHES: [Bench; 2] = [("format", format::run), ("hit", hit::run)];
+const BENCHES: [Bench; 3] = [("format", format::run), ("hit", hit::run), ("attach", attach::run)];
 
 /// How thoroughly to measure.
 #[derive(Clone, Debug)]

@@ -22,6 +22,10 @@ const FUNCTIONS: [(&str, &str); 4] =
 /// What recording a call and its return may cost above the empty programs, on the function that begins with a push.
 const ALLOWED_ABOVE_EMPTY_NS: f64 = 200.0;
 
+/// What a recorded call and return may cost on the function that begins with endbr64, as a share of what the others pay
+/// for the call alone.
+const ALLOWED_SHARE: f64 = 0.25;
+
 /// All measurements of one tracer on one function.
 #[derive(Clone, Debug)]
 struct Cell {
@@ -46,7 +50,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let cells = measure_all(&place, options)?;
     let uftrace = uftrace(&programs, &place, options)?;
     let losses = loss::measure(&place, options)?;
-    let mut text = table(&cells) + &uftrace_line(&uftrace) + &above_empty_line(&cells);
+    let mut text = table(&cells) + &uftrace_line(&uftrace) + &above_empty_line(&cells) + &shares_lines(&cells);
     text += &loss::table(&losses);
     print!("{text}");
     if !options.short {
@@ -65,7 +69,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
 fn measure_all(place: &Place, options: &Options) -> Result<Vec<Cell>> {
     let tracers = available();
     let names = FUNCTIONS.map(|(name, _)| name);
-    let _definitions = tracers.contains(&Tracer::Perf).then(|| Definitions::add(&place.program, &names)).transpose()?;
+    let _definitions =
+        tracers.contains(&Tracer::PerfCall).then(|| Definitions::add(&place.program, &names)).transpose()?;
     let pairs = tracers.iter().flat_map(|&tracer| names.map(|function| (tracer, function)));
     let mut cells: Vec<Cell> = pairs.map(|(tracer, function)| Cell::new(tracer, function)).collect();
     for round in 1..=options.rounds {
@@ -191,10 +196,33 @@ fn above_empty_line(cells: &[Cell]) -> String {
     )
 }
 
+/// ada-trace's call and return on the function that begins with endbr64, as a share of the other's call.
+fn share_of(cells: &[Cell], other: Tracer) -> Option<f64> {
+    Some(find(cells, Tracer::Record, "f_endbr64")? / find(cells, other, "f_endbr64")?)
+}
+
+const OTHERS: [Tracer; 2] = [Tracer::BpftraceCount, Tracer::PerfCall];
+
+fn shares_lines(cells: &[Cell]) -> String {
+    let line = |other: Tracer| {
+        let share = share_of(cells, other)?;
+        let name = other.name();
+        Some(format!("ada-trace call+return to {name}, endbr64: {share:.2} (at most {ALLOWED_SHARE:.2})\n"))
+    };
+    OTHERS.into_iter().filter_map(line).collect::<String>() + "\n"
+}
+
 fn judge(cells: &[Cell], losses: &[loss::Run]) -> Result<()> {
     let above = above_empty(cells);
     if above.is_nan() || above > ALLOWED_ABOVE_EMPTY_NS {
         bail!("recording costs {above:.0} ns above the empty program, more than {ALLOWED_ABOVE_EMPTY_NS:.0}");
+    }
+    for share in OTHERS.into_iter().filter_map(|other| share_of(cells, other)) {
+        if share.is_nan() || share > ALLOWED_SHARE {
+            bail!(
+                "a call and return of the endbr64 function cost {share:.2} of another's call, more than {ALLOWED_SHARE:.2}"
+            );
+        }
     }
     if let Some(run) = losses.iter().find(|run| run.lost() > 0) {
         bail!("{} events were lost with {} threads at full speed", run.lost(), run.threads());

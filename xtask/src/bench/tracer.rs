@@ -23,12 +23,16 @@ pub(super) enum Tracer {
     Empty,
     /// ada-trace, calls and returns.
     Record,
+    /// ada-trace, calls and returns, with its probe on the first instruction as everybody's.
+    RecordAtEntry,
     /// ada-trace, calls only.
     RecordEntry,
     /// bpftrace, counting calls in the kernel.
     BpftraceCount,
     /// bpftrace, printing time, thread and first argument of each call.
     BpftracePrintf,
+    /// perf record, calls only.
+    PerfCall,
     /// perf record, calls and returns.
     Perf,
 }
@@ -63,13 +67,15 @@ pub(super) struct Place {
 
 impl Tracer {
     /// All, in the order of the table.
-    pub(super) const ALL: [Tracer; 7] = [
+    pub(super) const ALL: [Tracer; 9] = [
         Tracer::None,
         Tracer::Empty,
         Tracer::Record,
+        Tracer::RecordAtEntry,
         Tracer::RecordEntry,
         Tracer::BpftraceCount,
         Tracer::BpftracePrintf,
+        Tracer::PerfCall,
         Tracer::Perf,
     ];
 
@@ -79,9 +85,11 @@ impl Tracer {
             Tracer::None => "untraced",
             Tracer::Empty => "empty BPF program, call+return",
             Tracer::Record => "ada-trace, call+return",
+            Tracer::RecordAtEntry => "ada-trace --placement entry, call+return",
             Tracer::RecordEntry => "ada-trace --entry-only, call",
             Tracer::BpftraceCount => "bpftrace count(), call",
             Tracer::BpftracePrintf => "bpftrace printf(nsecs, tid, arg0), call",
+            Tracer::PerfCall => "perf record, call",
             Tracer::Perf => "perf record, call+return",
         }
     }
@@ -90,8 +98,8 @@ impl Tracer {
     pub(super) fn events_per_call(self) -> u64 {
         match self {
             Tracer::None | Tracer::Empty => 0,
-            Tracer::RecordEntry | Tracer::BpftraceCount | Tracer::BpftracePrintf => 1,
-            Tracer::Record | Tracer::Perf => 2,
+            Tracer::RecordEntry | Tracer::BpftraceCount | Tracer::BpftracePrintf | Tracer::PerfCall => 1,
+            Tracer::Record | Tracer::RecordAtEntry | Tracer::Perf => 2,
         }
     }
 
@@ -99,7 +107,7 @@ impl Tracer {
     pub(super) fn needs(self) -> Option<&'static str> {
         match self {
             Tracer::BpftraceCount | Tracer::BpftracePrintf => Some("bpftrace"),
-            Tracer::Perf => Some("perf"),
+            Tracer::PerfCall | Tracer::Perf => Some("perf"),
             _ => None,
         }
     }
@@ -125,15 +133,18 @@ impl Tracer {
         match self {
             Tracer::None | Tracer::Empty => ada(place, &["bench-empty", "-e", &format!("exe:{function}"), "-p", &pid]),
             Tracer::Record => recording(place, out, &pid, function, &[]),
+            Tracer::RecordAtEntry => recording(place, out, &pid, function, &["--placement", "entry"]),
             Tracer::RecordEntry => recording(place, out, &pid, function, &["--entry-only"]),
             Tracer::BpftraceCount => bpftrace(place, out, &pid, function, "@ = count();"),
             Tracer::BpftracePrintf => {
                 bpftrace(place, out, &pid, function, r#"printf("%llu %d %lld\n", nsecs, tid, arg0);"#)
             }
-            Tracer::Perf => {
+            Tracer::PerfCall | Tracer::Perf => {
                 let [call, back] = tracefs::events(function);
-                let mut command = tracefs::perf(&["record", "-e", &call, "-e", &back, "-p", &pid, "-o"]);
-                command.arg(out);
+                let returns = ["-e", back.as_str()];
+                let returns = if self == Tracer::Perf { returns.as_slice() } else { &[] };
+                let mut command = tracefs::perf(&["record", "-e", &call]);
+                command.args(returns).args(["-p", &pid, "-o"]).arg(out);
                 command
             }
         }
@@ -161,7 +172,7 @@ impl Running {
     /// The first probe shows in the code; ada-trace says when all are there, the others get a moment.
     fn wait_attached(&self, fixture: &mut Fixture) -> Result<()> {
         fixture.wait_armed()?;
-        if !matches!(self.tracer, Tracer::Record | Tracer::RecordEntry) {
+        if !matches!(self.tracer, Tracer::Record | Tracer::RecordAtEntry | Tracer::RecordEntry) {
             std::thread::sleep(Duration::from_millis(300));
             return Ok(());
         }
@@ -195,9 +206,9 @@ impl Running {
     fn seen(&self, place: &Place) -> Result<Seen> {
         match self.tracer {
             Tracer::None | Tracer::Empty => Ok(Seen::default()),
-            Tracer::Record | Tracer::RecordEntry => seen_by_ada(&self.out),
+            Tracer::Record | Tracer::RecordAtEntry | Tracer::RecordEntry => seen_by_ada(&self.out),
             Tracer::BpftraceCount | Tracer::BpftracePrintf => seen_by_bpftrace(&self.out),
-            Tracer::Perf => seen_by_perf(&fs::read_to_string(place.scratch.join("log"))?),
+            Tracer::PerfCall | Tracer::Perf => seen_by_perf(&fs::read_to_string(place.scratch.join("log"))?),
         }
     }
 
