@@ -32,6 +32,31 @@ pub fn build(source: &str, flags: &[&str]) -> PathBuf {
     })
 }
 
+/// Assembles and links `fixtures/<source>`.
+///
+/// # Panics
+/// If it does not assemble.
+#[must_use]
+pub fn assembled(source: &str) -> PathBuf {
+    let name = source.trim_end_matches(".s");
+    cached(source, name, &[], |output| done(Command::new("cc").arg("-o").arg(output).arg(folder().join(source))))
+}
+
+/// Builds `fixtures/<source>` by Go's compiler, with `flags` for its linker.
+///
+/// # Panics
+/// If it does not compile.
+#[must_use]
+pub fn go(source: &str, flags: &str) -> PathBuf {
+    let name = source.trim_end_matches(".go");
+    cached(source, name, &["go", flags], |output| {
+        let cache = build_folder().join("ada-fixtures").join("go");
+        let mut compiler = Command::new("go");
+        compiler.env("GOCACHE", &cache).env("GOPATH", &cache).env("GO111MODULE", "off").env("HOME", &cache);
+        done(compiler.args(["build", "-ldflags", flags, "-o"]).arg(output).arg(folder().join(source)));
+    })
+}
+
 /// The 32-bit program, which no compiler for it need be there for.
 ///
 /// # Panics

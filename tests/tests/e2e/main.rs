@@ -9,6 +9,8 @@ mod disk;
 mod ends;
 mod exact;
 mod follow;
+mod go;
+mod harm;
 mod ifunc;
 mod kills;
 mod loss;
