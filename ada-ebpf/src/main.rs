@@ -8,9 +8,12 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod filter;
+mod frames;
 mod ids;
 mod loss;
 mod maps;
+mod rate;
 mod record;
 mod registers;
 
@@ -53,9 +56,20 @@ fn function_exit(ctx: ProbeContext) -> u32 {
     0
 }
 
+#[uprobe]
+fn function_count(ctx: ProbeContext) -> u32 {
+    if let Some(ids) = ids::recorded()
+        && filter::wants(ids)
+    {
+        record::count_call(&ctx);
+    }
+    0
+}
+
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 fn thread_exit(ctx: RawTracePointContext) -> i32 {
     if let Some(ids) = ids::recorded() {
+        frames::forget(ids);
         let name = ctx.command().unwrap_or_default();
         record::lifecycle(ids, kind::THREAD_EXIT, name);
     }
@@ -65,6 +79,7 @@ fn thread_exit(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 fn process_exec(ctx: RawTracePointContext) -> i32 {
     if let Some(ids) = ids::recorded() {
+        frames::forget(ids);
         let name = ctx.command().unwrap_or_default();
         record::lifecycle(ids, kind::EXEC, name);
     }

@@ -1,17 +1,20 @@
 //! Reserve a record in this processor's ring, fill it, submit it; wake the collector once per so many bytes.
 
+use core::sync::atomic::AtomicU64;
+
 use ada_format::wire::{Record, Registers, flags, kind, loss};
 use aya_ebpf::{
     EbpfContext,
-    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_PROD_POS},
+    bindings::{BPF_NOEXIST, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_PROD_POS},
     btf_maps::RingBuf,
     helpers::{bpf_get_attach_cookie, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ringbuf_query},
 };
 
 use crate::{
+    filter,
     ids::Ids,
-    loss::count,
-    maps::{RINGS, config},
+    loss::{add_one, count},
+    maps::{COUNTS, RINGS, config},
     registers,
 };
 
@@ -27,17 +30,41 @@ struct Wide {
 /// The kernel's own header before each record (`BPF_RINGBUF_HDR_SZ`).
 const RING_HEADER: u64 = 8;
 
-/// Records a call or return of the function whose probe fired.
+/// Records a call or return of the function whose probe fired, unless it is filtered out.
 #[inline(always)]
 pub fn function(ids: Ids, kind: u16, flags: u16, sp: u64, ctx: &impl EbpfContext) {
-    // SAFETY: a helper without preconditions but a valid context.
-    let function_id = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
-    let record = Record { function_id, sp, kind, flags, ..stamped(ids) };
+    let filtered = config!(filter.any) != 0;
+    if filtered && !filter::wants(ids) {
+        return;
+    }
+    let mut record = Record { function_id: cookie(ctx), sp, kind, flags, ..stamped(ids) };
+    if filtered && !filter::passes(&mut record) {
+        return;
+    }
     if config!(registers) == 0 {
         submit(record);
     } else {
         submit_wide(record, ctx);
     }
+}
+
+/// Counts a call instead of recording it.
+#[inline(always)]
+pub fn count_call(ctx: &impl EbpfContext) {
+    let function_id = cookie(ctx);
+    if let Some(counter) = COUNTS.get_ptr(function_id) {
+        // SAFETY: elements of this hash are never removed.
+        add_one(unsafe { &*counter });
+    } else {
+        let _ = COUNTS.insert(function_id, AtomicU64::new(1), u64::from(BPF_NOEXIST));
+    }
+}
+
+/// What the probe that fired was attached with.
+#[inline(always)]
+fn cookie(ctx: &impl EbpfContext) -> u64 {
+    // SAFETY: a helper without preconditions but a valid context.
+    unsafe { bpf_get_attach_cookie(ctx.as_ptr()) }
 }
 
 /// Records the end of a thread or the start of a program, with the task's name in place of function and stack.
@@ -58,15 +85,20 @@ fn stamped(ids: Ids) -> Record {
 }
 
 #[inline(always)]
-fn submit(record: Record) {
-    let Some(ring) = ring() else { return count(&record, loss::NO_RING) };
-    match ring.reserve_untyped::<Record>(0) {
-        Some(mut entry) => {
-            entry.write(record);
-            entry.submit(wake_flag::<Record>(ring));
-        }
-        None => count(&record, loss::RING_FULL),
+pub fn submit(record: Record) {
+    if let Err(reason) = try_submit(record) {
+        count(&record, reason);
     }
+}
+
+/// Delivers a record, or says why that cannot be; it is not counted as lost then.
+#[inline(always)]
+pub fn try_submit(record: Record) -> Result<(), u32> {
+    let ring = ring().ok_or(loss::NO_RING)?;
+    let mut entry = ring.reserve_untyped::<Record>(0).ok_or(loss::RING_FULL)?;
+    entry.write(record);
+    entry.submit(wake_flag::<Record>(ring));
+    Ok(())
 }
 
 #[inline(always)]

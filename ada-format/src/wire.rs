@@ -53,6 +53,9 @@ pub mod kind {
     pub const THREAD_EXIT: u16 = 16;
     /// A process replaced its program (execve).
     pub const EXEC: u16 = 17;
+    /// A function went beyond [`Filter::max_rate`](super::Filter::max_rate) and is recorded no longer; `sp` holds its
+    /// calls per second. It may come more than once.
+    pub const MUTED: u16 = 32;
 }
 
 /// Bits of [`Record::flags`].
@@ -61,6 +64,8 @@ pub mod flags {
     pub const CHAINED: u16 = 1;
     /// [`Registers`](super::Registers) follow the record.
     pub const REGISTERS: u16 = 2;
+    /// RETURN: the filters do not know whether its call was written; it counts only if it was.
+    pub const UNPAIRED: u16 = 4;
 }
 
 /// Why the kernel side could not deliver an event: the index of its counter.
@@ -119,6 +124,31 @@ pub struct Config {
     pub wake_bytes: u64,
     /// 1 = [`Registers`] follow every record of a call or return.
     pub registers: u64,
+    /// What is left out.
+    pub filter: Filter,
+}
+
+/// Which calls the kernel programs do not write. All zeros: none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Calls that took less are left out, in nanoseconds; 0 = none.
+    pub min_duration_ns: u64,
+    /// Calls per second beyond which a function is muted; 0 = none.
+    pub max_rate: u64,
+    /// One call in so many is written; 0 and 1 = all.
+    pub sample: u32,
+    /// 1 = only the threads in the table of threads.
+    pub threads: u32,
+    /// 1 = calls that have not returned are kept by thread, so that what is decided at a call is known at its return.
+    pub frames: u32,
+    /// 1 = any of these is used.
+    pub any: u32,
+}
+
+impl Filter {
+    /// Leaves nothing out.
+    pub const NONE: Self = Self { min_duration_ns: 0, max_rate: 0, sample: 0, threads: 0, frames: 0, any: 0 };
 }
 
 /// The counters of one processor, each in its own cache line; the kernel adds, the collector reads through a mapping.
@@ -151,6 +181,16 @@ pub mod names {
     pub const EPOCH: &str = "EPOCH";
     /// Hash of process ids to record.
     pub const TARGETS: &str = "TARGETS";
+    /// The program behind every function entry while calls are only counted.
+    pub const COUNT: &str = "function_count";
+    /// Hash by function id of u64s by processor: calls that were only counted.
+    pub const COUNTS: &str = "COUNTS";
+    /// Hash of thread ids to record.
+    pub const THREADS: &str = "THREADS";
+    /// Hash of the calls that have not returned, by thread; for [`Filter::frames`](super::Filter::frames).
+    pub const FRAMES: &str = "FRAMES";
+    /// Hash of call rates by function id; for [`Filter::max_rate`](super::Filter::max_rate).
+    pub const RATES: &str = "RATES";
     /// The [`Config`](super::Config) global.
     pub const CONFIG: &str = "CONFIG";
 }
@@ -166,5 +206,6 @@ pub mod arch {
 const _: () = assert!(size_of::<Record>() == 40);
 const _: () = assert!(size_of::<Registers>() == 80);
 const _: () = assert!(size_of::<Lost>() == 32);
-const _: () = assert!(size_of::<Config>() == 40);
+const _: () = assert!(size_of::<Config>() == 72);
+const _: () = assert!(size_of::<Filter>() == 32);
 const _: () = assert!(size_of::<Drops>() == 64);

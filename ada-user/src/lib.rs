@@ -10,6 +10,7 @@ pub mod disasm;
 pub mod doctor;
 pub mod elf;
 pub mod exits;
+pub mod filter;
 pub mod launch;
 pub mod loader;
 pub mod plan;

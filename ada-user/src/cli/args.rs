@@ -4,6 +4,8 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::filters::FilterArgs;
+
 /// Record every call and return of chosen functions of a running or launched program, without rebuilding it.
 #[derive(Debug, Parser)]
 #[command(name = "ada-trace", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
@@ -88,6 +90,8 @@ pub(crate) struct RecordArgs {
     /// No status line and no summary
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
     /// Command to start and record, after --
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,

@@ -4,6 +4,7 @@
 mod args;
 mod doctor;
 mod dump;
+mod filters;
 mod info;
 mod list;
 mod names;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use ada_user::{
     backend::ebpf::{self, EbpfBackend, Route},
     doctor,
+    filter::Filters,
     launch::{Command, Ended, Gated},
     plan::Plan,
     privileges::{self, Invoker},
@@ -18,6 +19,7 @@ use anyhow::{Result, bail};
 
 use super::{
     args::{Attach, RecordArgs, ReturnsHow},
+    filters::filters,
     status::StatusLine,
     summary, tell,
     watch::{Reason, Watch},
@@ -25,11 +27,11 @@ use super::{
 
 /// Records what `args` ask for.
 pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
-    let Request { plan, pids, gated, invoker, processes } = prepare(args)?;
-    let options = SessionOptions { output: args.output.clone(), invoker, processes };
+    let Request { plan, pids, gated, invoker, processes, filters } = prepare(args)?;
+    let options = SessionOptions { output: args.output.clone(), invoker, processes, max_depth: filters.max_depth };
     // Before anything is attached, so that no Ctrl-C from here on leaves a recording unfinished.
     let mut watch = Watch::new(&pids, args.duration)?;
-    let mut session = TraceSession::start(backend(args), &plan, &pids, &options)?;
+    let mut session = TraceSession::start(backend(args, filters), &plan, &pids, &options)?;
     if let Some(gated) = gated {
         match gated.release() {
             Ok(launched) => watch.launched(launched),
@@ -68,6 +70,7 @@ struct Request {
     gated: Option<Gated>,
     invoker: Option<Invoker>,
     processes: Vec<ProcessInfo>,
+    filters: Filters,
 }
 
 /// Checks what needs no privileges first, so that a slip of the pen is told as such.
@@ -82,12 +85,18 @@ fn prepare(args: &RecordArgs) -> Result<Request> {
         bail!("there is no process 0; `ps` lists those that run");
     }
     let specs: Vec<ProbeSpec> = args.uprobe.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let filters = filters(args)?;
     let missing = privileges::missing();
     if !missing.is_empty() {
         bail!("recording needs {}, which this process lacks; run it with sudo", missing.join(" and "));
     }
     let options = ResolveOptions { returns: returns(args) };
-    if args.command.is_empty() { attached(args, &specs, &options) } else { launched(args, &specs, &options) }
+    let mut request =
+        if args.command.is_empty() { attached(args, &specs, &options)? } else { launched(args, &specs, &options)? };
+    filters.check_threads(&request.pids)?;
+    filters.leave_out_untimed(&mut request.plan)?;
+    request.filters = filters;
+    Ok(request)
 }
 
 /// Processes that run.
@@ -104,7 +113,8 @@ fn attached(args: &RecordArgs, specs: &[ProbeSpec], options: &ResolveOptions) ->
         options.returns = ReturnsPolicy::Exits;
     }
     let plan = resolve::resolve(specs, &targets, &options)?;
-    Ok(Request { plan, pids, gated: None, invoker: privileges::invoker(), processes: Vec::new() })
+    let filters = Filters::default();
+    Ok(Request { plan, pids, gated: None, invoker: privileges::invoker(), processes: Vec::new(), filters })
 }
 
 /// A command, which waits at its gate from here on.
@@ -117,7 +127,8 @@ fn launched(args: &RecordArgs, specs: &[ProbeSpec], options: &ResolveOptions) ->
     let args = command.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let executable = command.program.canonicalize().unwrap_or(command.program).to_string_lossy().into_owned();
     let process = ProcessInfo { pid: gated.pid(), executable, args, ..ProcessInfo::default() };
-    Ok(Request { plan, pids: vec![gated.pid()], gated: Some(gated), invoker, processes: vec![process] })
+    let (pids, filters) = (vec![gated.pid()], Filters::default());
+    Ok(Request { plan, pids, gated: Some(gated), invoker, processes: vec![process], filters })
 }
 
 fn returns(args: &RecordArgs) -> ReturnsPolicy {
@@ -129,12 +140,12 @@ fn returns(args: &RecordArgs) -> ReturnsPolicy {
     }
 }
 
-fn backend(args: &RecordArgs) -> EbpfBackend {
+fn backend(args: &RecordArgs, filters: Filters) -> EbpfBackend {
     let route = args.attach.map(|how| match how {
         Attach::Multi => Route::UprobeMulti,
         Attach::Perf => Route::PerfEvent,
     });
-    EbpfBackend { ring_size: args.buffer_size, route, registers: args.detail }
+    EbpfBackend { ring_size: args.buffer_size, route, registers: args.detail, filters }
 }
 
 fn outcome(args: &RecordArgs, summary: &Summary, reason: &Reason, ended: Option<Ended>) -> Result<ExitCode> {

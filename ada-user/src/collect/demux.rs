@@ -5,6 +5,7 @@
 use std::{
     collections::HashMap,
     io::ErrorKind,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -12,13 +13,13 @@ use std::{
 use ada_format::{
     layout::{Arch, ClockType, EventKind, Os},
     session,
-    wire::{Record, Registers, kind},
+    wire::{Record, Registers, flags, kind},
     write::{Detail, FunctionDetail, ThreadMeta, ThreadWriter, WriteError},
 };
 
 use super::{
     depth::{Call, CallStack, Expect},
-    ledger::{Exec, Gap, Ledger, ThreadEntry},
+    ledger::{Exec, Gap, Ledger, Muted, ThreadEntry},
     returns::ReturnsTable,
     span::Span,
 };
@@ -48,6 +49,8 @@ pub(crate) struct Demux {
     folders: HashMap<(u32, u32), u32>,
     /// Tells how many events the source has lost so far.
     lost: LossGauge,
+    /// Events at this call depth and deeper are not written.
+    max_depth: u32,
     /// Why writing ended.
     failure: Option<WriteError>,
     /// Events lost to that: of threads that have ended or never got a folder.
@@ -80,9 +83,15 @@ impl Demux {
             latest: None,
             folders: HashMap::new(),
             lost,
+            max_depth: u32::MAX,
             failure: None,
             unwritten: 0,
         }
+    }
+
+    /// Leaves out what is as deep as `limit` or deeper.
+    pub(crate) fn no_deeper(self, limit: Option<NonZeroU32>) -> Self {
+        Self { max_depth: limit.map_or(u32::MAX, NonZeroU32::get), ..self }
     }
 
     /// The books, up to date as of the last flush.
@@ -268,10 +277,13 @@ impl Demux {
             _ => match thread.stack.ret(record.sp, record.function_id) {
                 Ok(depth) => (EventKind::Return, depth),
                 // With nothing lost, its call lies before the recording; after the end, maybe behind it.
-                Err(_) if !within || (self.lost)() == 0 => return,
+                Err(_) if !within || record.flags & flags::UNPAIRED != 0 || (self.lost)() == 0 => return,
                 Err(depth) => (EventKind::Return, depth),
             },
         };
+        if depth >= self.max_depth {
+            return;
+        }
         thread.delivered += 1;
         thread.last_ns = record.time_ns;
         let written = match registers {
@@ -292,6 +304,12 @@ impl Demux {
         let (pid, tid, folder) = (thread.pid, thread.tid, thread.folder);
         self.finish_thread(index, None);
         self.open(pid, tid, Some(folder), stack);
+    }
+
+    #[cold]
+    fn muted(&mut self, record: &Record) {
+        let (function_id, at_ns, calls_per_s) = (record.function_id, record.time_ns, record.sp);
+        self.ledger.add_muted(Muted { function_id, at_ns, calls_per_s });
     }
 
     #[cold]
@@ -329,13 +347,14 @@ impl Sink for Demux {
             kind::CALL | kind::RETURN => self.function_event(record, registers),
             kind::THREAD_EXIT => self.thread_exit(record),
             kind::EXEC => self.exec(record),
+            kind::MUTED => self.muted(record),
             _ => {}
         }
     }
 }
 
 fn call_of(record: &Record, returns: Expect) -> Call {
-    let chained = record.flags & ada_format::wire::flags::CHAINED != 0;
+    let chained = record.flags & flags::CHAINED != 0;
     Call { sp: record.sp, function_id: record.function_id, chained, returns }
 }
 

@@ -12,7 +12,7 @@ mod span;
 mod tests;
 
 pub use depth::{Call, CallStack, Expect, RETURN_LIMIT, Unreturned};
-pub use ledger::{Exec, Gap, Ledger, ThreadEntry};
+pub use ledger::{Exec, Gap, Ledger, Muted, ThreadEntry};
 
 pub(crate) use demux::Demux;
 pub(crate) use pump::{Books, Pump};

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use ada_format::{
     layout::Arch,
     manifest::{
-        Anchor, Clock, Function, Gap, Host, Lost, Manifest, Module, Probe, Process, Session, SessionStatus,
+        Anchor, Clock, Function, Gap, Host, Lost, Manifest, Module, Muted, Probe, Process, Session, SessionStatus,
         SkippedSymbol, Thread, Tool,
     },
     read::IndexReader,
@@ -131,6 +131,7 @@ impl Chronicle {
             functions: self.functions(),
             threads: ledger.threads.iter().enumerate().map(|(id, entry)| thread(id, entry)).collect(),
             lost: lost(ledger, finished),
+            muted: ledger.muted.iter().map(muted).collect(),
             ..Manifest::default()
         }
     }
@@ -233,6 +234,10 @@ fn lost(ledger: &Ledger, finished: Option<&Path>) -> Lost {
         by_reason: ledger.lost_by_reason.iter().map(reason).collect(),
         gaps: located(&ledger.gaps, finished),
     }
+}
+
+fn muted(muted: &collect::Muted) -> Muted {
+    Muted { function_id: muted.function_id, at_ns: muted.at_ns, calls_per_s: muted.calls_per_s }
 }
 
 /// Where in the threads' finished index files gaps begin.

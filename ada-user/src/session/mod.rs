@@ -13,6 +13,7 @@ mod priority;
 
 use std::{
     io,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -46,6 +47,8 @@ pub struct SessionOptions {
     pub invoker: Option<Invoker>,
     /// Processes of which more is known than /proc tells yet: commands that wait at their gate.
     pub processes: Vec<ProcessInfo>,
+    /// Only events at a call depth below this are written.
+    pub max_depth: Option<NonZeroU32>,
 }
 
 /// Why a recording could not be started or brought to its end.
@@ -156,7 +159,8 @@ impl TraceSession {
         folder.give_to(options.invoker.as_ref())?;
         let probes: Option<Box<dyn Send>> = running.take_probes().map(|probes| Box::new(probes) as _);
         let waker = running.waker();
-        let demux = Demux::new(folder.path().to_owned(), plan, running.loss_gauge(), Arc::clone(&span));
+        let demux = Demux::new(folder.path().to_owned(), plan, running.loss_gauge(), Arc::clone(&span))
+            .no_deeper(options.max_depth);
         let pump = Pump::new(running, demux, Arc::clone(&books));
         let pump = Some(priority.while_raised(|| spawn(pump))?);
         folder.keep();

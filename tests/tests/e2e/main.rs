@@ -8,6 +8,7 @@ mod containers;
 mod disk;
 mod ends;
 mod exact;
+mod filters;
 mod kills;
 mod loss;
 mod midway;

@@ -41,13 +41,28 @@ pub(super) struct MultiPrograms {
     pub(super) exit: OwnedFd,
 }
 
+/// Entries of the maps whose size depends on what is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Room {
+    pub(super) threads: usize,
+    pub(super) frames: usize,
+    pub(super) rates: usize,
+    pub(super) counts: usize,
+}
+
 /// Loads the object: makes its maps, for `cpus` processors, and gives it `config`.
-pub(super) fn load(config: Config, cpus: u32) -> Result<Ebpf, AttachError> {
+pub(super) fn load(config: Config, cpus: u32, room: &Room) -> Result<Ebpf, AttachError> {
+    // No map can be empty.
+    let entries = |wanted: usize| u32::try_from(wanted.max(1)).unwrap_or(u32::MAX);
     let global = Global(config);
     EbpfLoader::new()
         .override_global(names::CONFIG, &global, true)
         .map_max_entries(names::RINGS, cpus)
         .map_max_entries(names::DROPS, cpus)
+        .map_max_entries(names::THREADS, entries(room.threads))
+        .map_max_entries(names::FRAMES, entries(room.frames))
+        .map_max_entries(names::RATES, entries(room.rates))
+        .map_max_entries(names::COUNTS, entries(room.counts))
         .load(&OBJECT.0)
         .map_err(object_error)
 }
@@ -129,7 +144,11 @@ pub(super) fn new_ring(size: u32) -> Result<MapData, AttachError> {
 
 fn map_data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::HashMap(data) | Map::ArrayOfMaps(data) | Map::RingBuf(data) => Some(data),
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::PerCpuHashMap(data)
+        | Map::ArrayOfMaps(data)
+        | Map::RingBuf(data) => Some(data),
         _ => None,
     }
 }
