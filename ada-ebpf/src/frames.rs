@@ -123,12 +123,12 @@ fn key(record: &Record) -> LostKey {
 #[inline(always)]
 fn of_thread(call: &Record) -> Option<&'static mut Frames> {
     let key = key(call);
-    if FRAMES.get_ptr(key).is_none() {
-        let none = NO_FRAMES.get(0)?;
-        let _ = FRAMES.insert(key, none, u64::from(BPF_NOEXIST));
-    }
+    let first = || {
+        let _ = FRAMES.insert(key, NO_FRAMES.get(0)?, u64::from(BPF_NOEXIST));
+        FRAMES.get_ptr_mut(key)
+    };
     // SAFETY: only the thread itself uses its frames, and removes them last of all.
-    FRAMES.get_ptr_mut(key).map(|frames| unsafe { &mut *frames })
+    FRAMES.get_ptr_mut(key).or_else(first).map(|frames| unsafe { &mut *frames })
 }
 
 impl Frames {

@@ -48,7 +48,7 @@ pub fn is_muted(call: &Record, limit: u64) -> bool {
 /// The rate of the function that is called. `None` if the table is full, which has room for all of them.
 #[inline(always)]
 fn of(call: &Record) -> Option<&'static Rate> {
-    if RATES.get_ptr(call.function_id).is_none() {
+    let first = || {
         let first = Rate {
             window_ns: Shared::new(call.time_ns),
             calls: Shared::new(0),
@@ -56,10 +56,12 @@ fn of(call: &Record) -> Option<&'static Rate> {
             calls_per_s: Shared::new(0),
             told: Shared::new(0),
         };
+        // Another processor may be first: then it is there.
         let _ = RATES.insert(call.function_id, first, u64::from(BPF_NOEXIST));
-    }
+        RATES.get_ptr(call.function_id)
+    };
     // SAFETY: elements of this hash are never removed, and are made of atomics.
-    RATES.get_ptr(call.function_id).map(|rate| unsafe { &*rate })
+    RATES.get_ptr(call.function_id).or_else(first).map(|rate| unsafe { &*rate })
 }
 
 impl Rate {

@@ -52,11 +52,14 @@ pub fn function(ids: Ids, kind: u16, flags: u16, sp: u64, ctx: &impl EbpfContext
 #[inline(always)]
 pub fn count_call(ctx: &impl EbpfContext) {
     let function_id = cookie(ctx);
-    if let Some(counter) = COUNTS.get_ptr(function_id) {
+    let first = || {
+        // Another processor may be first: then it is there.
+        let _ = COUNTS.insert(function_id, AtomicU64::new(0), u64::from(BPF_NOEXIST));
+        COUNTS.get_ptr(function_id)
+    };
+    if let Some(counter) = COUNTS.get_ptr(function_id).or_else(first) {
         // SAFETY: elements of this hash are never removed.
         add_one(unsafe { &*counter });
-    } else {
-        let _ = COUNTS.insert(function_id, AtomicU64::new(1), u64::from(BPF_NOEXIST));
     }
 }
 

@@ -9,6 +9,7 @@ pub mod collect;
 pub mod disasm;
 pub mod doctor;
 pub mod elf;
+pub mod estimate;
 pub mod exits;
 pub mod filter;
 pub mod launch;

@@ -143,6 +143,11 @@ pub enum AttachError {
     /// The kernel is too old for what was asked for.
     #[error("this kernel has no uprobe_multi, which came with Linux 6.6; leave --attach out")]
     NoUprobeMulti,
+    /// The kernel is too old to count calls.
+    #[error(
+        "this kernel has no uprobe_multi, which came with Linux 6.6 and which --estimate needs; record for a moment instead"
+    )]
+    NoEstimate,
     /// The process went away.
     #[error("process {pid} ended while the probes were being attached; start the recording again on a running one")]
     Exited {

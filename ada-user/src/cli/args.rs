@@ -92,6 +92,11 @@ pub(crate) struct RecordArgs {
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
+    /// Record nothing: count calls for this time (1s if none is given), then print what recording them would cost, and which
+    /// functions dominate
+    #[arg(long, value_name = "TIME", value_parser = recording_time, num_args = 0..=1, default_missing_value = "1s")]
+    #[arg(conflicts_with_all = ["duration", "output"])]
+    pub(crate) estimate: Option<Duration>,
     /// Command to start and record, after --
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,

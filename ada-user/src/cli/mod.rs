@@ -4,6 +4,7 @@
 mod args;
 mod doctor;
 mod dump;
+mod estimate;
 mod filters;
 mod info;
 mod list;

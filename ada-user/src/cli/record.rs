@@ -19,6 +19,7 @@ use anyhow::{Result, bail};
 
 use super::{
     args::{Attach, RecordArgs, ReturnsHow},
+    estimate,
     filters::filters,
     status::StatusLine,
     summary, tell,
@@ -27,6 +28,9 @@ use super::{
 
 /// Records what `args` ask for.
 pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
+    if let Some(time) = args.estimate {
+        return estimate::run(args, time);
+    }
     let Request { plan, pids, gated, invoker, processes, filters } = prepare(args)?;
     let options = SessionOptions { output: args.output.clone(), invoker, processes, max_depth: filters.max_depth };
     // Before anything is attached, so that no Ctrl-C from here on leaves a recording unfinished.
@@ -64,17 +68,17 @@ pub(crate) fn run_empty(args: &RecordArgs) -> Result<ExitCode> {
 }
 
 /// A request that was looked into and can be tried.
-struct Request {
-    plan: Plan,
-    pids: Vec<u32>,
-    gated: Option<Gated>,
+pub(super) struct Request {
+    pub(super) plan: Plan,
+    pub(super) pids: Vec<u32>,
+    pub(super) gated: Option<Gated>,
     invoker: Option<Invoker>,
     processes: Vec<ProcessInfo>,
-    filters: Filters,
+    pub(super) filters: Filters,
 }
 
 /// Checks what needs no privileges first, so that a slip of the pen is told as such.
-fn prepare(args: &RecordArgs) -> Result<Request> {
+pub(super) fn prepare(args: &RecordArgs) -> Result<Request> {
     if args.uprobe.is_empty() {
         bail!("nothing to record: name a function with -e, such as -e libc:malloc");
     }
@@ -140,7 +144,7 @@ fn returns(args: &RecordArgs) -> ReturnsPolicy {
     }
 }
 
-fn backend(args: &RecordArgs, filters: Filters) -> EbpfBackend {
+pub(super) fn backend(args: &RecordArgs, filters: Filters) -> EbpfBackend {
     let route = args.attach.map(|how| match how {
         Attach::Multi => Route::UprobeMulti,
         Attach::Perf => Route::PerfEvent,

@@ -71,7 +71,7 @@ fn mend(reason: &str) -> &'static str {
 }
 
 /// A number with its noun.
-fn plural(number: u64, noun: &str) -> String {
+pub(super) fn plural(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
 }
 

@@ -196,7 +196,7 @@ fn filters_go_together() {
 }
 
 /// The threads of a process.
-fn tids(pid: u32) -> Vec<u32> {
+pub(crate) fn tids(pid: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
     tasks.map(|task| task.expect("a task").file_name().to_string_lossy().parse().expect("a tid")).collect()
 }

@@ -7,6 +7,7 @@ mod asking;
 mod containers;
 mod disk;
 mod ends;
+mod estimate;
 mod exact;
 mod filters;
 mod kills;

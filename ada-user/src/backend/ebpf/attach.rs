@@ -5,7 +5,7 @@
 
 use std::{
     num::NonZeroU32,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     slice,
 };
 
@@ -89,6 +89,19 @@ pub(super) fn attach_empty(plan: &Plan, pids: &[u32]) -> Result<Vec<OwnedFd>, At
     attach_multi(&object::MultiPrograms { entry: load()?, ret: load()?, exit: load()? }, plan, pids)
 }
 
+/// Attaches the program that counts where [`attach`] would attach the one that records calls.
+pub(super) fn attach_count(ebpf: &Ebpf, plan: &Plan, pids: &[u32]) -> Result<Vec<OwnedFd>, AttachError> {
+    let program = match object::load_count(ebpf) {
+        Ok(program) if sys::has_uprobe_multi(program.as_fd()) => program,
+        Err(AttachError::Program { source, .. }) if source.raw_os_error() != Some(libc::EINVAL) => {
+            return Err(AttachError::system("loading an eBPF program", source));
+        }
+        Ok(_) | Err(AttachError::Program { .. }) => return Err(AttachError::NoEstimate),
+        Err(error) => return Err(error),
+    };
+    attach_kinds(&[Kind::Entry], |_| program.as_fd(), plan, pids)
+}
+
 /// What a probe is there for; in the order of attaching.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -100,13 +113,22 @@ enum Kind {
 const KINDS: [Kind; 3] = [Kind::Return, Kind::Exit, Kind::Entry];
 
 fn attach_multi(programs: &object::MultiPrograms, plan: &Plan, pids: &[u32]) -> Result<Vec<OwnedFd>, AttachError> {
+    let program = |kind| match kind {
+        Kind::Return => programs.ret.as_fd(),
+        Kind::Exit => programs.exit.as_fd(),
+        Kind::Entry => programs.entry.as_fd(),
+    };
+    attach_kinds(&KINDS, program, plan, pids)
+}
+
+fn attach_kinds<'a>(
+    kinds: &[Kind],
+    program: impl Fn(Kind) -> BorrowedFd<'a>,
+    plan: &Plan,
+    pids: &[u32],
+) -> Result<Vec<OwnedFd>, AttachError> {
     let mut links = Vec::new();
-    for kind in KINDS {
-        let program = match kind {
-            Kind::Return => &programs.ret,
-            Kind::Exit => &programs.exit,
-            Kind::Entry => &programs.entry,
-        };
+    for kind in kinds.iter().copied() {
         for module in &plan.modules {
             let (offsets, cookies) = sites(plan, module, kind);
             for pid in pids.iter().filter(|pid| !offsets.is_empty() && !is_elsewhere(plan, module, **pid)) {
@@ -117,7 +139,7 @@ fn attach_multi(programs: &object::MultiPrograms, plan: &Plan, pids: &[u32]) -> 
                     returns: kind == Kind::Return,
                     pid: *pid,
                 };
-                let link = sys::attach_multi(program.as_fd(), sites);
+                let link = sys::attach_multi(program(kind), sites);
                 links.push(link.map_err(|error| attach_error(error, module, *pid))?);
             }
         }

@@ -4,6 +4,7 @@
 //! Invariant: aya and bpf(2) appear nowhere else in ada-user.
 
 mod attach;
+mod count;
 mod losses;
 mod mapping;
 mod merge;
@@ -27,6 +28,7 @@ use aya::{
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 
 pub use attach::{Probes, Route};
+pub use count::Counting;
 
 use self::{
     losses::LossCounters,

@@ -69,6 +69,16 @@ pub(super) fn load(config: Config, cpus: u32, room: &Room) -> Result<Ebpf, Attac
 
 /// Loads the probe programs for uprobe_multi, over the maps of `ebpf`.
 pub(super) fn load_multi(ebpf: &Ebpf) -> Result<MultiPrograms, AttachError> {
+    let object = bound(ebpf)?;
+    Ok(MultiPrograms {
+        entry: load_program(&object, names::ENTRY)?,
+        ret: load_program(&object, names::RETURN)?,
+        exit: load_program(&object, names::EXIT)?,
+    })
+}
+
+/// The object, its programs bound to the maps of `ebpf`.
+fn bound(ebpf: &Ebpf) -> Result<Object, AttachError> {
     let mut object = Object::parse(&OBJECT.0).map_err(|error| AttachError::Object(error.to_string()))?;
     let templates = std::mem::take(&mut object.maps);
     let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
@@ -78,11 +88,12 @@ pub(super) fn load_multi(ebpf: &Ebpf) -> Result<MultiPrograms, AttachError> {
     });
     object.relocate_maps(bound, &text).map_err(|error| AttachError::Object(error.to_string()))?;
     object.relocate_calls(&text).map_err(|error| AttachError::Object(error.to_string()))?;
-    Ok(MultiPrograms {
-        entry: load_program(&object, names::ENTRY)?,
-        ret: load_program(&object, names::RETURN)?,
-        exit: load_program(&object, names::EXIT)?,
-    })
+    Ok(object)
+}
+
+/// Loads the program that counts calls, over the maps of `ebpf`.
+pub(super) fn load_count(ebpf: &Ebpf) -> Result<OwnedFd, AttachError> {
+    load_program(&bound(ebpf)?, names::COUNT)
 }
 
 fn load_program(object: &Object, name: &'static str) -> Result<OwnedFd, AttachError> {
