@@ -53,8 +53,11 @@ pub fn call(call: &Record, keep: bool) -> bool {
     // There are more threads than the table has room for: no duration is known then, and returns are paired later.
     let Some(frames) = of_thread(call) else { return keep };
     frames.pop_until(call.sp, call.flags & flags::CHAINED != 0);
+    let holds_back = config!(filter.min_duration_ns) != 0;
     if frames.depth >= LIMIT {
-        write_held_back(frames, call, LIMIT);
+        if holds_back {
+            write_held_back(frames, call, LIMIT);
+        }
         return keep;
     }
     *frames.at(frames.depth) = Frame {
@@ -66,7 +69,7 @@ pub fn call(call: &Record, keep: bool) -> bool {
         reserved: 0,
     };
     frames.depth += 1;
-    if config!(filter.min_duration_ns) != 0 {
+    if holds_back {
         return false;
     }
     frames.settled = frames.depth;
@@ -87,7 +90,7 @@ pub fn ret(ret: &mut Record) -> bool {
     }
     let frame = *frames.at(place);
     let counts = frame.keep != 0 && (place < frames.settled || took_long(&frame, ret));
-    if counts {
+    if counts && config!(filter.min_duration_ns) != 0 {
         write_held_back(frames, ret, place + 1);
     }
     frames.cut(place);

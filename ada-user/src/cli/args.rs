@@ -90,8 +90,6 @@ pub(crate) struct RecordArgs {
     /// No status line and no summary
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    #[command(flatten)]
-    pub(crate) filter: FilterArgs,
     /// Record nothing: count calls for this time (1s if none is given), then print what recording them would cost, and which
     /// functions dominate
     #[arg(long, value_name = "TIME", value_parser = recording_time, num_args = 0..=1, default_missing_value = "1s")]
@@ -100,6 +98,9 @@ pub(crate) struct RecordArgs {
     /// Command to start and record, after --
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+    /// Last, for the heading that it sets.
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
