@@ -38,7 +38,7 @@ fn add(counter: u32) {
 ///
 /// By hand: core has no `fetch_add` for a target without compare-and-swap, and BPF's base instruction set is one.
 #[inline(always)]
-fn add_one(counter: &AtomicU64) {
+pub fn add_one(counter: &AtomicU64) {
     // SAFETY: BPF_ATOMIC | BPF_ADD on an aligned u64 of a map element.
     unsafe {
         asm!("lock *(u64 *)({counter} + 0) += {one}", counter = in(reg) counter.as_ptr(), one = in(reg) 1u64);

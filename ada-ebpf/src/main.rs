@@ -8,11 +8,14 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
-mod go;
+mod filter;
 mod follow;
+mod frames;
+mod go;
 mod ids;
 mod loss;
 mod maps;
+mod rate;
 mod record;
 mod registers;
 mod task;
@@ -62,7 +65,7 @@ fn function_exit(ctx: ProbeContext) -> u32 {
 #[uprobe]
 fn go_entry(ctx: ProbeContext) -> u32 {
     let cookie = record::cookie(&ctx);
-    if cookie & cookie::STACK_CHECK != 0 && registers::below_or_equal(&ctx) {
+    if record::grows_stack(cookie, &ctx) {
         return 0;
     }
     if let Some(ids) = ids::recorded() {
@@ -82,6 +85,20 @@ fn go_exit(ctx: ProbeContext) -> u32 {
 }
 
 #[uprobe]
+fn function_count(ctx: ProbeContext) -> u32 {
+    let cookie = record::cookie(&ctx);
+    if record::grows_stack(cookie, &ctx) {
+        return 0;
+    }
+    if let Some(ids) = ids::recorded()
+        && filter::wants(ids)
+    {
+        record::count_call(cookie & !cookie::STACK_CHECK);
+    }
+    0
+}
+
+#[uprobe]
 fn libraries_changed(_ctx: ProbeContext) -> u32 {
     if let Some(ids) = ids::recorded() {
         follow::libraries_changed(ids);
@@ -92,6 +109,7 @@ fn libraries_changed(_ctx: ProbeContext) -> u32 {
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 fn thread_exit(ctx: RawTracePointContext) -> i32 {
     if let Some(ids) = ids::ending() {
+        frames::forget(ids);
         let name = ctx.command().unwrap_or_default();
         record::lifecycle(ids, kind::THREAD_EXIT, 0, name);
         if follow!(enabled) != 0 {
@@ -112,6 +130,7 @@ fn process_fork(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 fn process_exec(ctx: RawTracePointContext) -> i32 {
     if let Some(ids) = ids::recorded() {
+        frames::forget(ids);
         let name = ctx.command().unwrap_or_default();
         follow::executed(ids, name);
     }

@@ -1,22 +1,27 @@
 //! Everything that the programs share with the collector: the configuration they are loaded with, and the maps.
 
-use ada_format::wire::{Config, Drops, Follow, Lost, LostKey};
+use core::sync::atomic::AtomicU64;
+
+use ada_format::wire::{Config, Drops, Filter, Follow, Lost, LostKey};
 use aya_ebpf::{
-    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, RingBuf},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuHashMap, RingBuf},
     macros::btf_map,
 };
+
+use crate::{frames::Frames, rate::Rate};
 
 /// linux/bpf.h
 const BPF_F_MMAPABLE: usize = 1 << 10;
 
 /// Overwritten by the loader; read-only from then on, so that the verifier knows its values.
 #[unsafe(no_mangle)]
-pub static CONFIG: Config = Config { pidns_dev: 0, pidns_ino: 0, tgid: 0, arch: 0, wake_bytes: 0, registers: 0 };
+pub static CONFIG: Config =
+    Config { pidns_dev: 0, pidns_ino: 0, tgid: 0, arch: 0, wake_bytes: 0, registers: 0, filter: Filter::NONE };
 
 /// Reads a field of [`CONFIG`] as it is in the kernel, not as it is above.
 macro_rules! config {
-    ($field:ident) => {{
-        let field = &raw const $crate::maps::CONFIG.$field;
+    ($($field:ident).+) => {{
+        let field = &raw const $crate::maps::CONFIG.$($field).+;
         // SAFETY: a plain integer of a static that nobody writes once the program is loaded.
         unsafe { core::ptr::read_volatile(field) }
     }};
@@ -81,3 +86,23 @@ pub static ENDED: LruHashMap<u32, u32, 1024> = LruHashMap::new();
 /// 1 while the collector wants processes that execute another program to be stopped until it has looked at that.
 #[btf_map]
 pub static HOLD: Array<u64, 1, BPF_F_MMAPABLE> = Array::new();
+
+/// The threads to record, if not all; the loader sets the number of entries.
+#[btf_map]
+pub static THREADS: HashMap<u32, u32, 1> = HashMap::new();
+
+/// The calls of each thread that have not returned, where a filter needs them; the loader sets the number of entries.
+#[btf_map]
+pub static FRAMES: HashMap<LostKey, Frames, 1> = HashMap::new();
+
+/// What a thread begins with in [`FRAMES`]: too large for a program's stack. Nobody writes it.
+#[btf_map]
+pub static NO_FRAMES: Array<Frames, 1> = Array::new();
+
+/// Call rates by function id, where they are limited; the loader sets the number of entries.
+#[btf_map]
+pub static RATES: HashMap<u64, Rate, 1> = HashMap::new();
+
+/// Calls by function, where they are only counted; the loader sets the number of entries.
+#[btf_map]
+pub static COUNTS: PerCpuHashMap<u64, AtomicU64, 1> = PerCpuHashMap::new();

@@ -1,17 +1,20 @@
 //! Reserve a record in this processor's ring, fill it, submit it; wake the collector once per so many bytes.
 
-use ada_format::wire::{Record, Registers, flags, kind, loss};
+use core::sync::atomic::AtomicU64;
+
+use ada_format::wire::{Record, Registers, cookie, flags, kind, loss};
 use aya_ebpf::{
     EbpfContext,
-    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_PROD_POS},
+    bindings::{BPF_NOEXIST, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_PROD_POS},
     btf_maps::RingBuf,
     helpers::{bpf_get_attach_cookie, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ringbuf_query},
 };
 
 use crate::{
+    filter,
     ids::Ids,
-    loss::count,
-    maps::{RINGS, config, follow},
+    loss::{add_one, count},
+    maps::{COUNTS, RINGS, config, follow},
     registers,
 };
 
@@ -34,17 +37,36 @@ pub fn cookie(ctx: &impl EbpfContext) -> u64 {
     unsafe { bpf_get_attach_cookie(ctx.as_ptr()) }
 }
 
-/// Records a call or return of the function whose probe fired.
+/// Whether the probe sits on the jump of a stack check that is about to be taken: no call yet, see [`cookie::STACK_CHECK`].
 #[inline(always)]
-pub fn function(ids: Ids, kind: u16, flags: u16, sp: u64, ctx: &impl EbpfContext) {
-    let record = Record { function_id: cookie(ctx), sp, kind, flags, ..stamped(ids) };
-    emit(record, ctx);
+pub fn grows_stack(cookie: u64, ctx: &impl EbpfContext) -> bool {
+    cookie & cookie::STACK_CHECK != 0 && registers::below_or_equal(ctx)
 }
 
-/// Records a call or return on a stack that need not be the thread's own.
+/// Records a call or return of the function whose probe fired, unless it is filtered out.
+#[inline(always)]
+pub fn function(ids: Ids, kind: u16, flags: u16, sp: u64, ctx: &impl EbpfContext) {
+    let filtered = config!(filter.any) != 0;
+    if filtered && !filter::wants(ids) {
+        return;
+    }
+    let mut record = Record { function_id: cookie(ctx), sp, kind, flags, ..stamped(ids) };
+    if !filtered || filter::passes(&mut record) {
+        emit(record, ctx);
+    }
+}
+
+/// Records a call or return on a stack that need not be the thread's own, unless it is filtered out.
 #[inline(always)]
 pub fn on_stack(ids: Ids, kind: u16, sp: u64, stack: u32, function_id: u64, ctx: &impl EbpfContext) {
-    emit(Record { function_id, sp, kind, stack, ..stamped(ids) }, ctx);
+    let filtered = config!(filter.any) != 0;
+    if filtered && !filter::wants(ids) {
+        return;
+    }
+    let record = Record { function_id, sp, kind, stack, ..stamped(ids) };
+    if !filtered || filter::passes_by_itself(&record) {
+        emit(record, ctx);
+    }
 }
 
 #[inline(always)]
@@ -53,6 +75,20 @@ fn emit(record: Record, ctx: &impl EbpfContext) {
         submit(record);
     } else {
         submit_wide(record, ctx);
+    }
+}
+
+/// Counts a call instead of recording it.
+#[inline(always)]
+pub fn count_call(function_id: u64) {
+    let first = || {
+        // Another processor may be first: then it is there.
+        let _ = COUNTS.insert(function_id, AtomicU64::new(0), u64::from(BPF_NOEXIST));
+        COUNTS.get_ptr(function_id)
+    };
+    if let Some(counter) = COUNTS.get_ptr(function_id).or_else(first) {
+        // SAFETY: elements of this hash are never removed.
+        add_one(unsafe { &*counter });
     }
 }
 
@@ -80,25 +116,28 @@ fn stamped(ids: Ids) -> Record {
     Record { time_ns, tgid: ids.tgid, tid: ids.tid, ..Record::default() }
 }
 
+/// Delivers a record, or counts it as lost. False if it was.
 #[inline(always)]
-fn submit(record: Record) -> bool {
-    let Some(ring) = ring() else {
-        count(&record, loss::NO_RING);
-        return false;
-    };
-    match ring.reserve_untyped::<Record>(0) {
-        Some(mut entry) => {
-            entry.write(record);
-            // Of what a followed process executes, and of one that is stopped, the collector wants to know at once.
-            let now = record.kind == kind::EXEC && follow!(enabled) != 0 || record.flags & flags::HELD != 0;
-            entry.submit(if now { u64::from(BPF_RB_FORCE_WAKEUP) } else { wake_flag::<Record>(ring) });
-            true
-        }
-        None => {
-            count(&record, loss::RING_FULL);
+pub fn submit(record: Record) -> bool {
+    match try_submit(record) {
+        Ok(()) => true,
+        Err(reason) => {
+            count(&record, reason);
             false
         }
     }
+}
+
+/// Delivers a record, or says why that cannot be; it is not counted as lost then.
+#[inline(always)]
+pub fn try_submit(record: Record) -> Result<(), u32> {
+    let ring = ring().ok_or(loss::NO_RING)?;
+    let mut entry = ring.reserve_untyped::<Record>(0).ok_or(loss::RING_FULL)?;
+    entry.write(record);
+    // Of what a followed process executes, and of one that is stopped, the collector wants to know at once.
+    let now = record.kind == kind::EXEC && follow!(enabled) != 0 || record.flags & flags::HELD != 0;
+    entry.submit(if now { u64::from(BPF_RB_FORCE_WAKEUP) } else { wake_flag::<Record>(ring) });
+    Ok(())
 }
 
 #[inline(always)]

@@ -61,6 +61,9 @@ pub mod kind {
     pub const PROCESS_EXIT: u16 = 19;
     /// A process's loader has mapped libraries, or is about to, or has unmapped some; always [`HELD`](super::flags::HELD).
     pub const LIBRARIES: u16 = 20;
+    /// A function went beyond [`Filter::max_rate`](super::Filter::max_rate) and is recorded no longer; `sp` holds its
+    /// calls per second. It may come more than once.
+    pub const MUTED: u16 = 32;
 }
 
 /// Bits of an attach cookie, beside the function id.
@@ -76,6 +79,8 @@ pub mod flags {
     pub const CHAINED: u16 = 1;
     /// [`Registers`](super::Registers) follow the record.
     pub const REGISTERS: u16 = 2;
+    /// RETURN: the filters do not know whether its call was written; it counts only if it was.
+    pub const UNPAIRED: u16 = 4;
     /// EXEC, LIBRARIES: the process is stopped (SIGSTOP) until the collector has looked at it and sends SIGCONT.
     pub const HELD: u16 = 1 << 8;
 }
@@ -138,6 +143,31 @@ pub struct Config {
     pub wake_bytes: u64,
     /// 1 = [`Registers`] follow every record of a call or return.
     pub registers: u64,
+    /// What is left out.
+    pub filter: Filter,
+}
+
+/// Which calls the kernel programs do not write. All zeros: none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Calls that took less are left out, in nanoseconds; 0 = none.
+    pub min_duration_ns: u64,
+    /// Calls per second beyond which a function is muted; 0 = none.
+    pub max_rate: u64,
+    /// One call in so many is written; 0 and 1 = all.
+    pub sample: u32,
+    /// 1 = only the threads in the table of threads.
+    pub threads: u32,
+    /// 1 = calls that have not returned are kept by thread, so that what is decided at a call is known at its return.
+    pub frames: u32,
+    /// 1 = any of these is used.
+    pub any: u32,
+}
+
+impl Filter {
+    /// Leaves nothing out.
+    pub const NONE: Self = Self { min_duration_ns: 0, max_rate: 0, sample: 0, threads: 0, frames: 0, any: 0 };
 }
 
 /// What following new processes takes: where the kernel keeps what, in bytes from the start of each struct. Read-only
@@ -213,6 +243,16 @@ pub mod names {
     pub const EPOCH: &str = "EPOCH";
     /// Hash of process ids to record.
     pub const TARGETS: &str = "TARGETS";
+    /// The program behind every function entry while calls are only counted.
+    pub const COUNT: &str = "function_count";
+    /// Hash by function id of u64s by processor: calls that were only counted.
+    pub const COUNTS: &str = "COUNTS";
+    /// Hash of thread ids to record.
+    pub const THREADS: &str = "THREADS";
+    /// Hash of the calls that have not returned, by thread; for [`Filter::frames`](super::Filter::frames).
+    pub const FRAMES: &str = "FRAMES";
+    /// Hash of call rates by function id; for [`Filter::max_rate`](super::Filter::max_rate).
+    pub const RATES: &str = "RATES";
     /// The [`Config`](super::Config) global.
     pub const CONFIG: &str = "CONFIG";
     /// Raw tracepoint program: a process or thread is made.
@@ -236,6 +276,7 @@ pub mod arch {
 const _: () = assert!(size_of::<Record>() == 40);
 const _: () = assert!(size_of::<Registers>() == 80);
 const _: () = assert!(size_of::<Lost>() == 32);
-const _: () = assert!(size_of::<Config>() == 40);
+const _: () = assert!(size_of::<Config>() == 72);
+const _: () = assert!(size_of::<Filter>() == 32);
 const _: () = assert!(size_of::<Drops>() == 64);
 const _: () = assert!(size_of::<Follow>() == 16 * 4);

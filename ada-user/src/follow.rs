@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     elf::{Elf, FileId, Symbol},
+    filter::Filters,
     plan::{FunctionId, Module, ModuleId, Plan, ProbeReport},
     resolve::{ResolveError, ResolveOptions, resolve},
     spec::{ModuleSpec, ProbeSpec},
@@ -27,6 +28,8 @@ pub struct Wanted {
     pub options: ResolveOptions,
     /// Whether processes execute programs that are recorded, too.
     pub programs: bool,
+    /// What is left out; in what is found later, also what they cannot follow.
+    pub filters: Filters,
 }
 
 impl Wanted {
@@ -151,18 +154,20 @@ impl Follower {
         }
     }
 
-    /// Adds what the specs mean in `target` and is new.
+    /// Adds what the specs mean in `target` and is new, and tells of what the filters had to leave out of it.
     fn look(&mut self, target: &Target) -> Option<Plan> {
         let mut found = Growing::new(&self.growing.plan);
-        let mut new = Plan::default();
+        let (mut new, mut leaves_out) = (Plan::default(), false);
         for spec in self.wanted.specs.iter().filter(|spec| self.growing.lacks(spec, target)) {
             // A program that has nothing of the sort is none of the spec's business.
-            if let Ok(plan) = resolve(std::slice::from_ref(spec), std::slice::from_ref(target), &self.wanted.options) {
+            let meant = resolve(std::slice::from_ref(spec), std::slice::from_ref(target), &self.wanted.options);
+            if let Ok(mut plan) = meant {
+                leaves_out |= self.wanted.filters.leave_out(&mut plan).is_some();
                 join(&mut new, found.add(plan));
             }
         }
         self.growing = found;
-        (!new.functions.is_empty()).then_some(new)
+        (leaves_out || !new.functions.is_empty()).then_some(new)
     }
 }
 

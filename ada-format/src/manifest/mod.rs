@@ -72,6 +72,9 @@ pub struct Manifest {
     pub threads: Vec<Thread>,
     /// What is missing.
     pub lost: Lost,
+    /// Functions that were recorded only until they were called too often.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub muted: Vec<Muted>,
     /// Times around triggers, if detail was kept only there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<Window>,
@@ -100,6 +103,7 @@ impl Default for Manifest {
             functions_file: None,
             threads: Vec::new(),
             lost: Lost::default(),
+            muted: Vec::new(),
             windows: Vec::new(),
             extra: serde_json::Map::new(),
         }
@@ -240,6 +244,18 @@ pub struct Gap {
     pub time_start_ns: u64,
     /// Time of the last one missing.
     pub time_end_ns: u64,
+}
+
+/// A function that was recorded only until it was called too often.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Muted {
+    /// The function.
+    pub function_id: u64,
+    /// From when on no calls of it are recorded.
+    pub at_ns: u64,
+    /// Its calls per second by then.
+    pub calls_per_s: u64,
 }
 
 /// A time around triggers, in which detail was kept.

@@ -28,6 +28,7 @@ fn full() -> Manifest {
             by_reason: [("ring_full".into(), 5)].into(),
             gaps: vec![Gap { after_index_seq: Some(0), count: 5, ..Gap::default() }],
         },
+        muted: vec![Muted { function_id: 7, at_ns: 8, calls_per_s: 9 }],
         windows: vec![Window { start_ns: 1, end_ns: 2, triggers: vec!["t".into()] }],
         ..Manifest::default()
     }

@@ -194,6 +194,11 @@ pub enum AttachError {
         "this kernel does not tell its types (/sys/kernel/btf/vmlinux), by which -f follows new processes; leave -f out"
     )]
     NoKernelTypes,
+    /// The kernel is too old to count calls.
+    #[error(
+        "this kernel has no uprobe_multi, which came with Linux 6.6 and which --estimate needs; record for a moment instead"
+    )]
+    NoEstimate,
     /// The process went away.
     #[error("process {pid} ended while the probes were being attached; start the recording again on a running one")]
     Exited {

@@ -4,6 +4,8 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::filters::FilterArgs;
+
 /// Record every call and return of chosen functions of a running or launched program, without rebuilding it.
 #[derive(Debug, Parser)]
 #[command(name = "ada-trace", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
@@ -123,9 +125,17 @@ pub(crate) struct RecordArgs {
     /// No status line and no summary
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Record nothing: count calls for this time (1s if none is given), then print what recording them would cost, and which
+    /// functions dominate
+    #[arg(long, value_name = "TIME", value_parser = recording_time, num_args = 0..=1, default_missing_value = "1s")]
+    #[arg(conflicts_with_all = ["duration", "output", "follow_forks", "wait"])]
+    pub(crate) estimate: Option<Duration>,
     /// Command to start and record, after --
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+    /// Last, for the heading that it sets.
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

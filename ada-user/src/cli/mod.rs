@@ -5,6 +5,8 @@ mod args;
 mod choice;
 mod doctor;
 mod dump;
+mod estimate;
+mod filters;
 mod info;
 mod list;
 mod names;

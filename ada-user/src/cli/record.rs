@@ -5,21 +5,22 @@ use std::process::ExitCode;
 use ada_user::{
     backend::ebpf::{self, EbpfBackend, Route},
     doctor,
+    filter::Filters,
     follow::Wanted,
     launch::{Command, Ended, Gated},
     plan::Plan,
     privileges::{self, Invoker},
     process::ProcessInfo,
-    resolve::{self, ResolveOptions, ReturnsPolicy},
+    resolve::{self, ReturnsPolicy},
     session::{SessionOptions, Summary, TraceSession},
-    spec::ProbeSpec,
     target::Target,
 };
 use anyhow::{Result, bail};
 
 use super::{
     args::{Attach, RecordArgs},
-    choice,
+    choice, estimate,
+    filters::filters,
     status::StatusLine,
     summary, tell,
     watch::{Reason, Watch},
@@ -30,7 +31,10 @@ const MANY_EVERYWHERE: usize = 1000;
 
 /// Records what `args` ask for.
 pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
-    let Request { plan, pids, gated, invoker, processes, wanted } = prepare(args)?;
+    if let Some(time) = args.estimate {
+        return estimate::run(args, time);
+    }
+    let Request { plan, pids, gated, invoker, processes, wanted, filters } = prepare(args)?;
     choice::tell_unused_symbols(&plan);
     if args.follow_forks && plan.functions.len() > MANY_EVERYWHERE && !args.quiet {
         let functions = summary::count(plan.functions.len() as u64);
@@ -38,10 +42,11 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
             "ada-trace: with -f, {functions} functions are probed in every process; that takes some seconds\n"
         ));
     }
-    let options = SessionOptions { output: args.output.clone(), invoker, processes, follow: wanted };
+    let max_depth = filters.max_depth;
+    let options = SessionOptions { output: args.output.clone(), invoker, processes, follow: wanted, max_depth };
     // Before anything is attached, so that no Ctrl-C from here on leaves a recording unfinished.
     let mut watch = Watch::new(&pids, args.duration)?;
-    let mut session = TraceSession::start(backend(args), &plan, &pids, &options)?;
+    let mut session = TraceSession::start(backend(args, filters), &plan, &pids, &options)?;
     if let Some(gated) = gated {
         match gated.release() {
             Ok(launched) => watch.launched(launched),
@@ -74,17 +79,18 @@ pub(crate) fn run_empty(args: &RecordArgs) -> Result<ExitCode> {
 }
 
 /// A request that was looked into and can be tried.
-struct Request {
-    plan: Plan,
-    pids: Vec<u32>,
-    gated: Option<Gated>,
+pub(super) struct Request {
+    pub(super) plan: Plan,
+    pub(super) pids: Vec<u32>,
+    pub(super) gated: Option<Gated>,
     invoker: Option<Invoker>,
     processes: Vec<ProcessInfo>,
     wanted: Option<Wanted>,
+    pub(super) filters: Filters,
 }
 
 /// Checks what needs no privileges first, so that a slip of the pen is told as such.
-fn prepare(args: &RecordArgs) -> Result<Request> {
+pub(super) fn prepare(args: &RecordArgs) -> Result<Request> {
     let specs = choice::specs(&args.uprobe, &args.choice)?;
     if specs.is_empty() {
         bail!("nothing to record: name functions with -e, such as -e libc:malloc or -e 'exe:*', or use --all");
@@ -100,66 +106,71 @@ fn prepare(args: &RecordArgs) -> Result<Request> {
     if args.entry_only {
         options.returns = ReturnsPolicy::Off;
     }
+    let filters = filters(args)?;
     let missing = privileges::missing();
     if !missing.is_empty() {
         bail!("recording needs {}, which this process lacks; run it with sudo", missing.join(" and "));
     }
-    if args.command.is_empty() { attached(args, &specs, options) } else { launched(args, &specs, options) }
+    let wanted = Wanted { specs, options, programs: args.follow_forks, filters };
+    if args.command.is_empty() { attached(args, wanted) } else { launched(args, wanted) }
 }
 
 /// Processes that run.
-fn attached(args: &RecordArgs, specs: &[ProbeSpec], mut options: ResolveOptions) -> Result<Request> {
+fn attached(args: &RecordArgs, mut wanted: Wanted) -> Result<Request> {
     let mut pids = args.pid.clone();
     pids.sort_unstable();
     pids.dedup();
+    wanted.filters.check_threads(&pids)?;
     let targets: Vec<Target> = pids.iter().map(|pid| Target::from_pid(*pid)).collect::<Result<_, _>>()?;
-    if options.returns == ReturnsPolicy::Auto && pids.iter().any(|pid| doctor::return_probes_kill(*pid)) {
+    if wanted.options.returns == ReturnsPolicy::Auto && pids.iter().any(|pid| doctor::return_probes_kill(*pid)) {
         tell(
             "ada-trace: a seccomp filter could kill the target for a return probe on this kernel; recording at the exits\n",
         );
-        options.returns = ReturnsPolicy::Exits;
+        wanted.options.returns = ReturnsPolicy::Exits;
     }
-    let (plan, wanted) = plan(args, specs, &targets, options)?;
-    Ok(Request { plan, pids, gated: None, invoker: privileges::invoker(), processes: Vec::new(), wanted })
+    let (plan, wanted, filters) = plan(args, wanted, &targets)?;
+    let (invoker, processes) = (privileges::invoker(), Vec::new());
+    Ok(Request { plan, pids, gated: None, invoker, processes, wanted, filters })
 }
 
 /// A command, which waits at its gate from here on.
-fn launched(args: &RecordArgs, specs: &[ProbeSpec], options: ResolveOptions) -> Result<Request> {
+fn launched(args: &RecordArgs, wanted: Wanted) -> Result<Request> {
     let invoker = privileges::invoker();
     let command = Command::new(&args.command, invoker.as_ref())?;
     let target = Target::from_command(&command.program, &command.env)?;
-    let (plan, wanted) = plan(args, specs, &[target], options)?;
+    let (plan, wanted, filters) = plan(args, wanted, &[target])?;
     let gated = command.start(invoker.as_ref())?;
     let args = command.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let executable = command.program.canonicalize().unwrap_or(command.program).to_string_lossy().into_owned();
     let process = ProcessInfo { pid: gated.pid(), executable, args, ..ProcessInfo::default() };
-    Ok(Request { plan, pids: vec![gated.pid()], gated: Some(gated), invoker, processes: vec![process], wanted })
+    let (pids, processes) = (vec![gated.pid()], vec![process]);
+    Ok(Request { plan, pids, gated: Some(gated), invoker, processes, wanted, filters })
 }
 
-/// What is probed from the start and, with `-f`, what is looked for later.
-fn plan(
-    args: &RecordArgs,
-    specs: &[ProbeSpec],
-    targets: &[Target],
-    options: ResolveOptions,
-) -> Result<(Plan, Option<Wanted>)> {
+/// What is probed from the start, what is looked for later (with `-f` and `--wait`), and what is left out of either.
+fn plan(args: &RecordArgs, wanted: Wanted, targets: &[Target]) -> Result<(Plan, Option<Wanted>, Filters)> {
+    let filters = wanted.filters.clone();
     if !(args.follow_forks || args.wait) {
-        return Ok((resolve::resolve(specs, targets, &options)?, None));
+        let mut plan = resolve::resolve(&wanted.specs, targets, &wanted.options)?;
+        filters.fit(&mut plan)?;
+        return Ok((plan, None, filters));
     }
-    let wanted = Wanted { specs: specs.to_vec(), options, programs: args.follow_forks };
-    let (plan, absent) = wanted.resolve(targets)?;
+    let (mut plan, absent) = wanted.resolve(targets)?;
+    filters.fit(&mut plan)?;
     for reason in absent.iter().filter(|_| !args.quiet) {
         tell(&format!("ada-trace: {reason}; waiting until it is there\n"));
     }
-    Ok((plan, Some(wanted)))
+    Ok((plan, Some(wanted), filters))
 }
 
-fn backend(args: &RecordArgs) -> EbpfBackend {
+pub(super) fn backend(args: &RecordArgs, filters: Filters) -> EbpfBackend {
     let route = args.attach.map(|how| match how {
         Attach::Multi => Route::UprobeMulti,
         Attach::Perf => Route::PerfEvent,
     });
-    EbpfBackend { ring_size: args.buffer_size, route, registers: args.choice.detail, follow: args.follow_forks }
+    let grows = args.follow_forks || args.wait;
+    let (ring_size, registers, follow) = (args.buffer_size, args.choice.detail, args.follow_forks);
+    EbpfBackend { ring_size, route, registers, follow, grows, filters }
 }
 
 fn outcome(args: &RecordArgs, summary: &Summary, reason: &Reason, ended: Option<Ended>) -> Result<ExitCode> {

@@ -2,7 +2,14 @@
 
 use std::fmt::Write;
 
-use ada_user::{collect::Ledger, plan::Plan, session::Summary};
+use ada_user::{
+    collect::{Ledger, Muted},
+    plan::Plan,
+    session::Summary,
+};
+
+/// Muted functions that the summary names.
+const MUTED_SHOWN: usize = 5;
 
 /// The summary that a recording ends with.
 pub(super) fn text(summary: &Summary, plan: &Plan) -> String {
@@ -19,8 +26,24 @@ pub(super) fn text(summary: &Summary, plan: &Plan) -> String {
         count(ledger.lost()),
     );
     text.push_str(&losses(ledger));
+    text.push_str(&muted(ledger, plan));
     let _ = writeln!(text, "{} in {}", bytes(ledger.bytes()), summary.dir.display());
     text
+}
+
+/// The functions that were called too often; empty if there are none.
+fn muted(ledger: &Ledger, plan: &Plan) -> String {
+    let name = |id| plan.functions.iter().find(|function| function.id.0 == id).map_or("?", |function| &function.name);
+    let one = |muted: &Muted| format!("{} ({} calls/s)", name(muted.function_id), count(muted.calls_per_s));
+    let shown: Vec<String> = ledger.muted.iter().take(MUTED_SHOWN).map(one).collect();
+    let more = ledger.muted.len() - shown.len();
+    match ledger.muted.len() as u64 {
+        0 => String::new(),
+        all => {
+            let more = if more > 0 { format!(", and {more} more in the manifest") } else { String::new() };
+            format!("{} muted by --max-rate: {}{more}\n", plural(all, "function"), shown.join(", "))
+        }
+    }
 }
 
 /// What is missing from a recording; empty if nothing is. Not even `--quiet` keeps silent about it.
@@ -52,7 +75,7 @@ fn mend(reason: &str) -> &'static str {
 }
 
 /// A number with its noun.
-fn plural(number: u64, noun: &str) -> String {
+pub(super) fn plural(number: u64, noun: &str) -> String {
     let plural = match noun {
         _ if number == 1 => "",
         _ if noun.ends_with('s') => "es",

@@ -5,6 +5,7 @@
 use std::{
     collections::HashMap,
     io::ErrorKind,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::{Arc, mpsc::Sender},
 };
@@ -18,7 +19,7 @@ use ada_format::{
 
 use super::{
     depth::{Call, CallStack, Expect},
-    ledger::{Gap, Ledger, ThreadEntry},
+    ledger::{Gap, Ledger, Muted, ThreadEntry},
     life::{Life, Stopped, go_on, name_of},
     returns::ReturnsTable,
     span::Span,
@@ -55,6 +56,8 @@ pub(crate) struct Demux {
     folders: HashMap<(u32, u32), u32>,
     /// Tells how many events the source has lost so far.
     lost: LossGauge,
+    /// Events at this call depth and deeper are not written.
+    max_depth: u32,
     /// Why writing ended.
     failure: Option<WriteError>,
     /// Events lost to that: of threads that have ended or never got a folder.
@@ -90,9 +93,15 @@ impl Demux {
             latest: None,
             folders: HashMap::new(),
             lost,
+            max_depth: u32::MAX,
             failure: None,
             unwritten: 0,
         }
+    }
+
+    /// Leaves out what is as deep as `limit` or deeper.
+    pub(crate) fn no_deeper(self, limit: Option<NonZeroU32>) -> Self {
+        Self { max_depth: limit.map_or(u32::MAX, NonZeroU32::get), ..self }
     }
 
     /// The books, up to date as of the last flush.
@@ -297,10 +306,13 @@ impl Demux {
             _ => match stack.ret(record.sp, record.function_id) {
                 Ok(depth) => (EventKind::Return, depth),
                 // With nothing lost, its call lies before the recording; after the end, maybe behind it.
-                Err(_) if !within || (self.lost)() == 0 => return,
+                Err(_) if !within || record.flags & flags::UNPAIRED != 0 || (self.lost)() == 0 => return,
                 Err(depth) => (EventKind::Return, depth),
             },
         };
+        if depth >= self.max_depth {
+            return;
+        }
         thread.delivered += 1;
         thread.last_ns = record.time_ns;
         let written = match registers {
@@ -321,6 +333,12 @@ impl Demux {
         let (pid, tid, folder) = (thread.pid, thread.tid, thread.folder);
         self.finish_thread(index, None);
         self.open(pid, tid, Some(folder), stack);
+    }
+
+    #[cold]
+    fn muted(&mut self, record: &Record) {
+        let (function_id, at_ns, calls_per_s) = (record.function_id, record.time_ns, record.sp);
+        self.ledger.add_muted(Muted { function_id, at_ns, calls_per_s });
     }
 
     #[cold]
@@ -389,6 +407,7 @@ impl Sink for Demux {
             kind::FORK => self.fork(record),
             kind::PROCESS_EXIT => self.process(record),
             kind::LIBRARIES => self.stopped(record),
+            kind::MUTED => self.muted(record),
             _ => {}
         }
     }

@@ -22,6 +22,8 @@ pub struct Ledger {
     pub unfollowed: u64,
     /// Where threads lost events.
     pub gaps: Vec<Gap>,
+    /// Functions that were called too often, in the order in which they were muted.
+    pub muted: Vec<Muted>,
     /// Why events stopped being written, if they did.
     pub failure: Option<String>,
     /// Grows with every change that belongs into the manifest.
@@ -59,6 +61,17 @@ pub struct ThreadEntry {
     pub(super) gaps: u32,
     pub(super) last_gap: Option<usize>,
     pub(super) gap_end_ns: u64,
+}
+
+/// A function that is recorded no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Muted {
+    /// The function.
+    pub function_id: u64,
+    /// From when on, `CLOCK_BOOTTIME` in nanoseconds.
+    pub at_ns: u64,
+    /// Its calls per second by then.
+    pub calls_per_s: u64,
 }
 
 /// Events lost by one thread in a stretch of time.
@@ -113,6 +126,14 @@ impl Ledger {
             if *count > 0 {
                 self.lost_by_reason.insert(reason, *count);
             }
+        }
+    }
+
+    /// Notes that a function was muted; processors may tell it twice.
+    pub(super) fn add_muted(&mut self, muted: Muted) {
+        if self.muted.iter().all(|known| known.function_id != muted.function_id) {
+            self.muted.push(muted);
+            self.revision += 1;
         }
     }
 

@@ -13,7 +13,7 @@ mod span;
 mod tests;
 
 pub use depth::{Call, CallStack, Expect, RETURN_LIMIT, Unreturned};
-pub use ledger::{Gap, Ledger, ThreadEntry};
+pub use ledger::{Gap, Ledger, Muted, ThreadEntry};
 pub use life::Life;
 
 pub(crate) use demux::Demux;

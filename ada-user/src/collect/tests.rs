@@ -132,6 +132,45 @@ fn a_return_whose_call_began_before_the_recording_is_dropped_unless_something_wa
 }
 
 #[test]
+fn a_return_that_a_filter_does_not_know_counts_only_with_its_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demux = demux(dir.path(), 1);
+    let unpaired = |sp| Record { flags: flags::UNPAIRED, ..record(7, kind::RETURN, sp) };
+    demux.event(&record(7, kind::CALL, 1000), None);
+    demux.event(&unpaired(900), None);
+    demux.event(&unpaired(1000), None);
+    demux.finish();
+    assert_eq!(read(dir.path(), 0), [(EventKind::Call, 0), (EventKind::Return, 0)]);
+}
+
+#[test]
+fn deeper_events_are_left_out_in_pairs() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demux = demux(dir.path(), 0).no_deeper(std::num::NonZeroU32::new(2));
+    for sp in [1000, 900, 800] {
+        demux.event(&record(7, kind::CALL, sp), None);
+    }
+    for sp in [800, 900, 1000] {
+        demux.event(&record(7, kind::RETURN, sp), None);
+    }
+    demux.finish();
+    let (call, ret) = (EventKind::Call, EventKind::Return);
+    assert_eq!(read(dir.path(), 0), [(call, 0), (call, 1), (ret, 1), (ret, 0)]);
+}
+
+#[test]
+fn a_function_is_muted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demux = demux(dir.path(), 0);
+    let muted = Record { time_ns: 5, function_id: 3, sp: 700, kind: kind::MUTED, ..Record::default() };
+    demux.event(&muted, None);
+    demux.event(&Record { time_ns: 6, ..muted }, None);
+    let [known] = demux.ledger().muted[..] else { panic!("{:?}", demux.ledger().muted) };
+    assert_eq!((known.function_id, known.at_ns, known.calls_per_s), (3, 5, 700));
+    assert!(demux.ledger().threads.is_empty());
+}
+
+#[test]
 fn execve_ends_the_other_threads_and_all_frames() {
     let dir = tempfile::tempdir().unwrap();
     let mut demux = demux(dir.path(), 0);

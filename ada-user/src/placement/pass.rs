@@ -132,14 +132,28 @@ fn writes(access: OpAccess) -> bool {
 
 /// Whether all that it does is to read and write what its operands and its entry in iced's tables name.
 fn is_listed(instruction: &Instruction) -> bool {
-    let plain = instruction.encoding() == EncodingKind::Legacy
-        && instruction.flow_control() == FlowControl::Next
+    let plain = instruction.flow_control() == FlowControl::Next
         && !instruction.has_lock_prefix()
         && !instruction.has_rep_prefix()
         && !instruction.has_repne_prefix()
         && !instruction.is_string_instruction()
         && !instruction.is_privileged();
-    plain && is_known(instruction)
+    match instruction.encoding() {
+        EncodingKind::Legacy => plain && is_known(instruction),
+        EncodingKind::VEX | EncodingKind::EVEX => plain && is_known_vector(instruction),
+        _ => false,
+    }
+}
+
+/// What string functions begin with: a byte goes to all places of a vector. Between registers alone.
+fn is_known_vector(instruction: &Instruction) -> bool {
+    use Mnemonic::{Vmovd, Vmovq, Vpbroadcastb, Vpbroadcastd, Vpbroadcastq, Vpbroadcastw, Vpxor, Vpxord, Vpxorq};
+    let registers = (0..instruction.op_count()).all(|op| instruction.op_kind(op) == OpKind::Register);
+    let known = matches!(
+        instruction.mnemonic(),
+        Vmovd | Vmovq | Vpbroadcastb | Vpbroadcastd | Vpbroadcastq | Vpbroadcastw | Vpxor | Vpxord | Vpxorq
+    );
+    registers && known
 }
 
 fn is_known(instruction: &Instruction) -> bool {

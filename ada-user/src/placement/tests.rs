@@ -341,6 +341,16 @@ fn doubtful_functions_keep_their_probes_at_the_entry() {
 }
 
 #[test]
+fn a_byte_that_goes_to_all_places_of_a_vector_is_passed() {
+    // vpbroadcastb %esi,%ymm17, on which no probe may sit; push %rbp
+    let code = [0x62, 0xe2, 0x7d, 0x28, 0x7a, 0xce, 0x55];
+    assert_eq!((placed(&code, CALLS).offset, placed(&code, CALLS).price), (6, Price::Emulated));
+    // vpbroadcastb (%rdi),%ymm1 reads memory: it is not on the list.
+    let code = [0xc4, 0xe2, 0x7d, 0x78, 0x0f, 0x55];
+    assert!(!placed(&code, CALLS).moved());
+}
+
+#[test]
 fn prices_are_those_that_were_measured() {
     let price_of = |bytes: &[u8]| placed(bytes, CALLS).first_price;
     let emulated: [&[u8]; 11] = [

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use ada_format::{
     layout::Arch,
     manifest::{
-        Anchor, Clock, Function, Gap, Host, Lost, Manifest, Module, Probe, Session, SessionStatus, SkippedSymbol,
-        Thread, Tool,
+        Anchor, Clock, Function, Gap, Host, Lost, Manifest, Module, Muted, Probe, Session, SessionStatus,
+        SkippedSymbol, Thread, Tool,
     },
     read::IndexReader,
     session::thread_folder,
@@ -118,6 +118,7 @@ impl Chronicle {
             functions: self.functions(),
             threads: ledger.threads.iter().enumerate().map(|(id, entry)| thread(id, entry)).collect(),
             lost: lost(ledger, finished),
+            muted: ledger.muted.iter().map(muted).collect(),
             ..Manifest::default()
         }
     }
@@ -199,6 +200,10 @@ fn lost(ledger: &Ledger, finished: Option<&Path>) -> Lost {
         by_reason: ledger.lost_by_reason.iter().map(reason).collect(),
         gaps: located(&ledger.gaps, finished),
     }
+}
+
+fn muted(muted: &collect::Muted) -> Muted {
+    Muted { function_id: muted.function_id, at_ns: muted.at_ns, calls_per_s: muted.calls_per_s }
 }
 
 /// Where in the threads' finished index files gaps begin.

@@ -15,6 +15,7 @@ mod processes;
 
 use std::{
     io,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -56,6 +57,8 @@ pub struct SessionOptions {
     /// What to look for in programs that followed processes execute, where the backend follows; it needs those of this
     /// tracer's own mount namespace to predict which libraries they will load.
     pub follow: Option<Wanted>,
+    /// Only events at a call depth below this are written.
+    pub max_depth: Option<NonZeroU32>,
 }
 
 /// Why a recording could not be started or brought to its end.
@@ -196,7 +199,8 @@ impl TraceSession {
         });
         let priority = Priority::raise();
         folder.give_to(options.invoker.as_ref(), grower.is_some())?;
-        let mut demux = Demux::new(folder.path().to_owned(), chronicle.plan(), running.loss_gauge(), Arc::clone(&span));
+        let mut demux = Demux::new(folder.path().to_owned(), chronicle.plan(), running.loss_gauge(), Arc::clone(&span))
+            .no_deeper(options.max_depth);
         demux.tell_held(sender);
         let pump = Pump::new(running, demux, Arc::clone(&books));
         let (grower, pump) = priority.while_raised(|| {

@@ -84,6 +84,19 @@ fn what_is_recorded_and_what_is_lost_is_what_was_called() {
     assert!(ended.err.contains("LOST"), "loss is never silent, not even with -q: {:?}", ended.err);
 }
 
+/// Calls that are written at their return can be lost there: they count like any others.
+#[test]
+fn what_a_filter_held_back_and_then_lost_is_counted() {
+    if !need::root() {
+        return;
+    }
+    let (ended, session) = starved(8, 2_000, &["--min-duration", "1ns"]);
+    drop(ended.success());
+    assert!(session.lost() > 0, "the rings were large enough: nothing is tested");
+    check_totals(&session, 8, 2_000);
+    check_gaps(&session);
+}
+
 #[test]
 fn strict_makes_loss_an_exit_status() {
     if !need::root() {

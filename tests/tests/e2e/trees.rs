@@ -255,6 +255,28 @@ fn returns_seen_at_the_exits() {
     }
 }
 
+/// The same trees by way of the filters, which keep books of all running calls and leave none out.
+#[test]
+fn filters_that_leave_nothing_out() {
+    if !need::root() {
+        return;
+    }
+    let check = |case: &Case, options| {
+        let case = Case { options, ..*case };
+        expected::check(case.tree, &launched(&case, &program(&case), Attach::Default).tree());
+    };
+    for case in [&NESTED, &LONGJMP, &TAILCALL, &CHILDREN, &REPLACED, &SIGNAL, &COROUTINE, &SHALLOW, &THREADS] {
+        check(case, &["--sample", "1/1"]);
+    }
+    for case in [&NESTED, &LONGJMP, &THROWN, &REPLACED, &SIGNAL, &COROUTINE, &THREADS] {
+        check(case, &["--max-rate", "1000000000", "--returns", "ret"]);
+    }
+    // All of these return.
+    for case in [&NESTED, &TAILCALL, &CHILDREN, &SIGNAL, &COROUTINE, &THREADS] {
+        check(case, &["--min-duration", "1ns"]);
+    }
+}
+
 /// What the compiler and the linker may make of it, and the probes must cope with.
 const BUILDS: [&[&str]; 8] = [
     &["-fcf-protection=full"],

@@ -200,6 +200,19 @@ pub(super) fn attach_empty(plan: &Plan, pids: &[u32]) -> Result<Links, AttachErr
     attach_multi(&programs, plan, pids)
 }
 
+/// Attaches the program that counts where [`attach`] would attach the one that records calls.
+pub(super) fn attach_count(ebpf: &Ebpf, plan: &Plan, pids: &[u32]) -> Result<Links, AttachError> {
+    let program = match object::load_multi_one(ebpf, names::COUNT) {
+        Ok(program) if sys::has_uprobe_multi(program.as_fd()) => program,
+        Err(AttachError::Program { source, .. }) if source.raw_os_error() != Some(libc::EINVAL) => {
+            return Err(AttachError::system("loading an eBPF program", source));
+        }
+        Ok(_) | Err(AttachError::Program { .. }) => return Err(AttachError::NoEstimate),
+        Err(error) => return Err(error),
+    };
+    attach_kinds(&[Kind::Entry], |_, _| program.as_fd(), plan, pids)
+}
+
 /// What a probe is there for; in the order of attaching.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -223,10 +236,18 @@ impl object::MultiPrograms {
 const KINDS: [Kind; 3] = [Kind::Return, Kind::Exit, Kind::Entry];
 
 fn attach_multi(programs: &object::MultiPrograms, plan: &Plan, pids: &[u32]) -> Result<Links, AttachError> {
+    attach_kinds(&KINDS, |kind, module| programs.of(kind, module).as_fd(), plan, pids)
+}
+
+fn attach_kinds<'a>(
+    kinds: &[Kind],
+    program: impl Fn(Kind, &Module) -> BorrowedFd<'a>,
+    plan: &Plan,
+    pids: &[u32],
+) -> Result<Links, AttachError> {
     let mut links = Links::default();
-    for kind in KINDS {
+    for kind in kinds.iter().copied() {
         for module in &plan.modules {
-            let program = programs.of(kind, module);
             let (offsets, cookies) = sites(plan, module, kind);
             for pid in pids.iter().filter(|pid| !offsets.is_empty() && !is_elsewhere(plan, module, **pid)) {
                 let sites = sys::Sites {
@@ -236,7 +257,7 @@ fn attach_multi(programs: &object::MultiPrograms, plan: &Plan, pids: &[u32]) -> 
                     returns: kind == Kind::Return,
                     pid: *pid,
                 };
-                attach_batch(program.as_fd(), sites, kind, module, &mut links)?;
+                attach_batch(program(kind, module), sites, kind, module, &mut links)?;
             }
         }
     }

@@ -12,6 +12,16 @@
 //!    every later record of that thread in any other ring (a record takes its time before its place).
 //!
 //! A first record later than W ends its ring's turn; what lies behind it was reserved after W and is not due either.
+//!
+//! *Late records.* A filter holds calls back and writes them when it knows that they count, with the time at which they
+//! began: such a record's time is older than its place. Both facts hold all the same, because of what the kernel side
+//! promises (ada-ebpf, `frames`): whenever a run of a program writes a call or return of its thread, it writes all that
+//! is held back of that thread before. So the records of one run lie in one ring, in the order of time, and a call that
+//! a later run writes late had not begun when the earlier run ended. With that, a record of a thread has a later time
+//! than the *end* of every earlier run of it. For 1: a record no later than W shows that all earlier runs had committed
+//! by W; those before it in its own run lie in front of it. For 2: what lies before R in R's ring was reserved before R,
+//! so its time, which never is after its place, is earlier than that of any record of a later run of R's thread; and
+//! records of the same run are in the same ring. The stream is in time order within a thread, not over all of them.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -137,11 +147,15 @@ mod tests {
     /// A step of a simulated machine.
     #[derive(Debug, Clone)]
     enum Step {
-        /// A thread takes the time, on a processor.
+        /// A thread takes the time of a record that it holds back.
+        Hold { thread: usize },
+        /// A thread forgets the last one: it does not count.
+        Forget { thread: usize },
+        /// A thread takes the time of a record that it writes, on a processor, with all that it has held back.
         Stamp { thread: usize, cpu: usize },
-        /// It reserves its place.
+        /// It reserves the next place.
         Reserve { thread: usize },
-        /// It commits.
+        /// It commits it.
         Commit { thread: usize },
         /// The collector drains.
         Drain,
@@ -149,6 +163,8 @@ mod tests {
 
     fn step(threads: usize, cpus: usize) -> impl Strategy<Value = Step> {
         prop_oneof![
+            3 => (0..threads).prop_map(|thread| Step::Hold { thread }),
+            1 => (0..threads).prop_map(|thread| Step::Forget { thread }),
             4 => (0..threads, 0..cpus).prop_map(|(thread, cpu)| Step::Stamp { thread, cpu }),
             4 => (0..threads).prop_map(|thread| Step::Reserve { thread }),
             4 => (0..threads).prop_map(|thread| Step::Commit { thread }),
@@ -160,7 +176,7 @@ mod tests {
     enum Phase {
         Idle,
         Stamped { cpu: usize, time: u64 },
-        Reserved { cpu: usize },
+        Reserved { cpu: usize, more: Option<u64> },
     }
 
     /// Rings in which every place has an owner, committed or not, as the kernel keeps them.
@@ -168,7 +184,9 @@ mod tests {
         rings: Vec<Vec<(u64, u32, u32, bool)>>,
         fed: Vec<usize>,
         phases: Vec<Phase>,
-        numbers: Vec<u32>,
+        held: Vec<VecDeque<u64>>,
+        /// Times of each thread's records, in the order in which it wrote them.
+        written: Vec<Vec<u64>>,
         clock: u64,
     }
 
@@ -176,6 +194,16 @@ mod tests {
         fn run(&mut self, step: &Step) {
             self.clock += 1;
             match *step {
+                Step::Hold { thread } => {
+                    if matches!(self.phases[thread], Phase::Idle) {
+                        self.held[thread].push_back(self.clock);
+                    }
+                }
+                Step::Forget { thread } => {
+                    if matches!(self.phases[thread], Phase::Idle) {
+                        self.held[thread].pop_back();
+                    }
+                }
                 Step::Stamp { thread, cpu } => {
                     if matches!(self.phases[thread], Phase::Idle) {
                         self.phases[thread] = Phase::Stamped { cpu, time: self.clock };
@@ -183,17 +211,18 @@ mod tests {
                 }
                 Step::Reserve { thread } => {
                     if let Phase::Stamped { cpu, time } = self.phases[thread] {
-                        let number = self.numbers[thread];
-                        self.numbers[thread] += 1;
-                        self.rings[cpu].push((time, thread as u32, number, false));
-                        self.phases[thread] = Phase::Reserved { cpu };
+                        let late = self.held[thread].pop_front();
+                        let number = self.written[thread].len() as u32;
+                        self.written[thread].push(late.unwrap_or(time));
+                        self.rings[cpu].push((late.unwrap_or(time), thread as u32, number, false));
+                        self.phases[thread] = Phase::Reserved { cpu, more: late.map(|_| time) };
                     }
                 }
                 Step::Commit { thread } => {
-                    if let Phase::Reserved { cpu } = self.phases[thread] {
+                    if let Phase::Reserved { cpu, more } = self.phases[thread] {
                         let own = self.rings[cpu].iter_mut().rev().find(|record| record.1 == thread as u32);
                         own.unwrap().3 = true;
-                        self.phases[thread] = Phase::Idle;
+                        self.phases[thread] = more.map_or(Phase::Idle, |time| Phase::Stamped { cpu, time });
                     }
                 }
                 Step::Drain => {}
@@ -213,7 +242,8 @@ mod tests {
     }
 
     proptest! {
-        /// However threads migrate and are preempted: each thread's records come out in order, and all of them do.
+        /// However threads migrate and are preempted, and whatever they hold back: each thread's records come out in
+        /// order, and all of them do.
         #[test]
         fn every_thread_comes_out_in_order(steps in prop::collection::vec(step(5, 3), 1..400)) {
             let (threads, cpus) = (5, 3);
@@ -221,7 +251,8 @@ mod tests {
                 rings: vec![Vec::new(); cpus],
                 fed: vec![0; cpus],
                 phases: vec![Phase::Idle; threads],
-                numbers: vec![0; threads],
+                held: vec![VecDeque::new(); threads],
+                written: vec![Vec::new(); threads],
                 clock: 0,
             };
             let mut merge = Merge::new((0..cpus).map(|_| Queue::default()).collect());
@@ -236,16 +267,19 @@ mod tests {
                 }
             }
             for thread in 0..threads {
-                machine.run(&Step::Reserve { thread });
-                machine.run(&Step::Commit { thread });
+                while !matches!(machine.phases[thread], Phase::Idle) {
+                    machine.run(&Step::Reserve { thread });
+                    machine.run(&Step::Commit { thread });
+                }
             }
             machine.feed(&mut merge.sources);
             merge.drain(u64::MAX, &mut deliver);
             for thread in 0..threads as u64 {
                 let of_thread = delivered.iter().filter(|record| *record >> 32 == thread);
                 let numbers: Vec<u64> = of_thread.map(|record| record & 0xffff_ffff).collect();
-                let expected: Vec<u64> = (0..u64::from(machine.numbers[thread as usize])).collect();
-                prop_assert_eq!(numbers, expected);
+                let written = &machine.written[thread as usize];
+                prop_assert!(written.is_sorted());
+                prop_assert_eq!(numbers, (0..written.len() as u64).collect::<Vec<u64>>());
             }
         }
     }

@@ -5,6 +5,7 @@
 
 mod attach;
 mod btf;
+mod count;
 mod follow;
 mod losses;
 mod mapping;
@@ -29,6 +30,7 @@ use aya::{
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 
 pub use attach::{Probes, Route};
+pub use count::Counting;
 
 use self::{
     losses::LossCounters,
@@ -37,12 +39,17 @@ use self::{
     ring::Ring,
 };
 use super::{AttachError, Backend, LiveGauge, LossGauge, Losses, Refusal, Running, Sink, Waker};
-use crate::{clock, plan::Plan};
+use crate::{clock, filter::Filters, plan::Plan};
 
 /// Memory for all rings together, by default, in bytes.
 const RINGS_BUDGET: u64 = 64 << 20;
 /// Limits of the default size of one ring, in bytes.
 const RING_SIZES: std::ops::RangeInclusive<u64> = 1 << 20..=32 << 20;
+
+/// Threads whose running calls a filter can keep track of at the same time; each takes 4 KiB.
+const FRAME_TABLE: usize = 4096;
+/// Functions that may be added to a plan and have their rates limited all the same; each takes about 100 bytes.
+const GROWTH: usize = 1 << 16;
 
 /// How long the last drain waits for a program that is still writing.
 const LAST_DRAIN: Duration = Duration::from_secs(1);
@@ -61,6 +68,10 @@ pub struct EbpfBackend {
     pub registers: bool,
     /// Whether the processes that recorded ones make are recorded too.
     pub follow: bool,
+    /// Whether functions may be added to the plan while it records ([`Attached::extend`](super::Attached::extend)).
+    pub grows: bool,
+    /// What is left out; all but the call depth, which is not known here.
+    pub filters: Filters,
 }
 
 /// Attached probes and the rings they write to.
@@ -85,8 +96,9 @@ impl Backend for EbpfBackend {
         let (online, possible) = processors()?;
         let ring_size = self.ring_size.unwrap_or_else(|| default_ring_size(online.len()));
         let follow = if self.follow { follow::offsets()? } else { Follow::default() };
-        let mut ebpf = object::load(self.config(pids, ring_size)?, follow, possible)?;
-        set_targets(&mut ebpf, pids)?;
+        let mut ebpf = object::load(self.config(plan, pids, ring_size)?, follow, possible, &self.room(plan))?;
+        set_ids(&mut ebpf, names::TARGETS, pids)?;
+        set_ids(&mut ebpf, names::THREADS, &self.filters.threads)?;
         let mut rings = object::array_of_maps(&ebpf)?;
         let (epoll, wake) = wait_set().map_err(|error| AttachError::system("making an epoll set", error))?;
         let mut sources = Vec::with_capacity(online.len());
@@ -130,7 +142,7 @@ pub fn attach_empty(plan: &Plan, pids: &[u32]) -> Result<EmptyProbes, AttachErro
 }
 
 impl EbpfBackend {
-    fn config(&self, pids: &[u32], ring_size: u32) -> Result<Config, AttachError> {
+    fn config(&self, plan: &Plan, pids: &[u32], ring_size: u32) -> Result<Config, AttachError> {
         let namespace = PidNamespace::of_tracer(pids)?;
         let tgid = match pids {
             [pid] if !self.follow => *pid,
@@ -144,7 +156,20 @@ impl EbpfBackend {
             arch,
             wake_bytes: u64::from(ring_size / 8).max(64),
             registers: u64::from(self.registers),
+            filter: self.filters.wire(plan, self.grows),
         })
+    }
+
+    /// Room for what the filters keep.
+    fn room(&self, plan: &Plan) -> object::Room {
+        let filter = self.filters.wire(plan, self.grows);
+        let functions = plan.functions.len() + if self.grows { GROWTH } else { 0 };
+        object::Room {
+            threads: self.filters.threads.len(),
+            frames: if filter.frames != 0 { FRAME_TABLE } else { 0 },
+            rates: if filter.max_rate != 0 { functions } else { 0 },
+            counts: 0,
+        }
     }
 }
 
@@ -287,12 +312,13 @@ fn wait_set() -> std::io::Result<(OwnedFd, OwnedFd)> {
     Ok((set, wake))
 }
 
-fn set_targets(ebpf: &mut Ebpf, pids: &[u32]) -> Result<(), AttachError> {
-    let missing = || AttachError::Object(format!("it has no map {}", names::TARGETS));
-    let map: &mut Map = ebpf.map_mut(names::TARGETS).ok_or_else(missing)?;
-    let mut targets: HashMap<_, u32, u32> = HashMap::try_from(map).map_err(object::object_error)?;
-    for pid in pids {
-        targets.insert(pid, 1, 0).map_err(object::object_error)?;
+/// Puts ids into one of the tables that say what is recorded.
+fn set_ids(ebpf: &mut Ebpf, table: &str, ids: &[u32]) -> Result<(), AttachError> {
+    let missing = || AttachError::Object(format!("it has no map {table}"));
+    let map: &mut Map = ebpf.map_mut(table).ok_or_else(missing)?;
+    let mut table: HashMap<_, u32, u32> = HashMap::try_from(map).map_err(object::object_error)?;
+    for id in ids {
+        table.insert(id, 1, 0).map_err(object::object_error)?;
     }
     Ok(())
 }

@@ -45,21 +45,36 @@ pub(super) struct MultiPrograms {
     pub(super) go_exit: OwnedFd,
 }
 
+/// Entries of the maps whose size depends on what is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Room {
+    pub(super) threads: usize,
+    pub(super) frames: usize,
+    pub(super) rates: usize,
+    pub(super) counts: usize,
+}
+
 /// Loads the object: makes its maps, for `cpus` processors, and gives it `config` and `follow`.
-pub(super) fn load(config: Config, follow: Follow, cpus: u32) -> Result<Ebpf, AttachError> {
+pub(super) fn load(config: Config, follow: Follow, cpus: u32, room: &Room) -> Result<Ebpf, AttachError> {
+    // No map can be empty.
+    let entries = |wanted: usize| u32::try_from(wanted.max(1)).unwrap_or(u32::MAX);
     let (config, follow) = (Global(config), Global(follow));
     EbpfLoader::new()
         .override_global(names::CONFIG, &config, true)
         .override_global(names::FOLLOW, &follow, true)
         .map_max_entries(names::RINGS, cpus)
         .map_max_entries(names::DROPS, cpus)
+        .map_max_entries(names::THREADS, entries(room.threads))
+        .map_max_entries(names::FRAMES, entries(room.frames))
+        .map_max_entries(names::RATES, entries(room.rates))
+        .map_max_entries(names::COUNTS, entries(room.counts))
         .load(&OBJECT.0)
         .map_err(object_error)
 }
 
 /// Loads the probe programs for uprobe_multi, over the maps of `ebpf`.
 pub(super) fn load_multi(ebpf: &Ebpf) -> Result<MultiPrograms, AttachError> {
-    let object = relocated(ebpf)?;
+    let object = bound(ebpf)?;
     Ok(MultiPrograms {
         entry: load_program(&object, names::ENTRY)?,
         ret: load_program(&object, names::RETURN)?,
@@ -69,13 +84,13 @@ pub(super) fn load_multi(ebpf: &Ebpf) -> Result<MultiPrograms, AttachError> {
     })
 }
 
-/// Loads one more program for uprobe_multi.
+/// Loads one more program for uprobe_multi, over the maps of `ebpf`.
 pub(super) fn load_multi_one(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, AttachError> {
-    load_program(&relocated(ebpf)?, name)
+    load_program(&bound(ebpf)?, name)
 }
 
-/// The object, bound to the maps of `ebpf`.
-fn relocated(ebpf: &Ebpf) -> Result<Object, AttachError> {
+/// The object, its programs bound to the maps of `ebpf`.
+fn bound(ebpf: &Ebpf) -> Result<Object, AttachError> {
     let mut object = Object::parse(&OBJECT.0).map_err(|error| AttachError::Object(error.to_string()))?;
     let templates = std::mem::take(&mut object.maps);
     let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
@@ -149,7 +164,7 @@ pub(super) fn new_ring(size: u32) -> Result<MapData, AttachError> {
 
 fn map_data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) => Some(data),
+        Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::PerCpuHashMap(data) => Some(data),
         Map::ArrayOfMaps(data) | Map::RingBuf(data) => Some(data),
         _ => None,
     }
