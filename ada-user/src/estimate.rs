@@ -19,7 +19,7 @@ const DETAIL_BYTES: f64 = 124.0;
 /// What writing one event takes within a probe.
 const RECORD_NS: u64 = 130;
 /// What a probe on a `ret` takes: the instruction is single-stepped.
-const EXIT_NS: u64 = 7000;
+const EXIT_NS: u64 = 10_000;
 
 /// A function and what it costs.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ pub fn price_ns(site: Price, returns: &Returns) -> u64 {
         Price::Call => (340, 990),
         Price::Emulated => (910, 1170),
         // What is not known had better be overrated.
-        Price::Stepped | Price::Refused | Price::Unknown => (7000, 8600),
+        Price::Stepped | Price::Refused | Price::Unknown => (10_000, 11_000),
     };
     match returns {
         Returns::NotRecorded(_) => entry + RECORD_NS,
@@ -134,8 +134,8 @@ mod tests {
         assert_eq!(price_ns(Price::Call, &Returns::Probe), 990 + 260);
         assert_eq!(price_ns(Price::Emulated, &Returns::NotRecorded("no")), 910 + 130);
         // An exit is stepped, whatever the entry costs.
-        assert_eq!(price_ns(Price::Call, &exits), 340 + 7000 + 260);
-        assert_eq!(price_ns(Price::Stepped, &exits), 14_000 + 260);
+        assert_eq!(price_ns(Price::Call, &exits), 340 + 10_000 + 260);
+        assert_eq!(price_ns(Price::Stepped, &exits), 20_000 + 260);
         assert_eq!(price_ns(Price::Unknown, &Returns::Probe), price_ns(Price::Stepped, &Returns::Probe));
     }
 

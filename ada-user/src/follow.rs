@@ -3,7 +3,7 @@
 //! Invariant: a plan only grows; what it once named keeps its ids. A file is known by its identity, not by its path.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     ffi::OsString,
     fs,
     os::unix::ffi::OsStringExt,
@@ -206,12 +206,14 @@ fn environment(pid: u32) -> Vec<(OsString, OsString)> {
 struct Growing {
     plan: Plan,
     files: Vec<Option<FileId>>,
+    /// Files of names that no spec so far had a use for; `None` before the first.
+    unused: Option<Vec<PathBuf>>,
 }
 
 impl Growing {
     fn new(plan: &Plan) -> Self {
         let files = plan.modules.iter().map(|module| FileId::of(&module.open_path).ok()).collect();
-        Self { plan: plan.clone(), files }
+        Self { plan: plan.clone(), files, unused: None }
     }
 
     /// Whether a spec may mean a file of the target that was not looked into for it.
@@ -239,14 +241,18 @@ impl Growing {
     fn add(&mut self, found: Plan) -> Plan {
         let mut new = Plan::default();
         let mut ids = BTreeMap::new();
+        let place = |function: &crate::plan::Function| (function.id.module(), function.asked_offset());
+        let known: HashMap<_, _> = self.plan.functions.iter().map(|known| (place(known), known.id)).collect();
+        let mut next: HashMap<ModuleId, u32> = HashMap::new();
         for function in found.functions {
             let Some(module) = found.modules.get(function.id.module().0 as usize) else { continue };
             let module = self.module(module);
-            let same = |known: &&crate::plan::Function| {
-                known.id.module() == module && known.probe_offset == function.probe_offset
-            };
-            let known = self.plan.functions.iter().find(same).map(|known| known.id);
-            let id = known.unwrap_or_else(|| self.next_id(module));
+            let known = known.get(&(module, function.asked_offset())).copied();
+            let id = known.unwrap_or_else(|| {
+                let next = next.entry(module).or_insert_with(|| self.next_symbol(module));
+                *next += 1;
+                FunctionId::new(module, *next - 1)
+            });
             ids.insert(function.id, id);
             if known.is_none() {
                 let function = crate::plan::Function { id, ..function };
@@ -259,6 +265,12 @@ impl Growing {
             new.probes.push(report);
         }
         self.plan.functions.sort_by_key(|function| function.id);
+        // What one spec's files have no use for, another's may have.
+        self.plan.unused_symbols = match std::mem::take(&mut self.unused) {
+            None => found.unused_symbols,
+            Some(unused) => unused.into_iter().filter(|path| found.unused_symbols.contains(path)).collect(),
+        };
+        self.unused = Some(self.plan.unused_symbols.clone());
         join_reports(&mut self.plan.probes, &new.probes);
         let used: HashSet<ModuleId> = new.functions.iter().map(|function| function.id.module()).collect();
         new.modules = self.plan.modules.iter().filter(|module| used.contains(&module.id)).cloned().collect();
@@ -280,9 +292,10 @@ impl Growing {
         id
     }
 
-    fn next_id(&self, module: ModuleId) -> FunctionId {
+    /// The first symbol index of a module that no function has.
+    fn next_symbol(&self, module: ModuleId) -> u32 {
         let of = self.plan.functions.iter().map(|function| function.id).filter(|id| id.module() == module);
-        of.max().map_or(FunctionId::new(module, 0), |last| FunctionId(last.0 + 1))
+        of.max().map_or(0, |last| u32::try_from(last.0 & u64::from(u32::MAX)).unwrap_or(u32::MAX).saturating_add(1))
     }
 }
 
@@ -304,10 +317,13 @@ fn join_reports(reports: &mut Vec<ProbeReport>, new: &[ProbeReport]) {
             reports.push(report.clone());
             continue;
         };
-        known.functions.extend(report.functions.iter().filter(|id| !known.functions.contains(id)).collect::<Vec<_>>());
-        known
-            .skipped
-            .extend(report.skipped.iter().filter(|it| !known.skipped.contains(it)).cloned().collect::<Vec<_>>());
+        known.excluded += report.excluded;
+        known.functions.extend(&report.functions);
+        known.functions.sort_unstable();
+        known.functions.dedup();
+        let mut seen: HashSet<(String, String)> = HashSet::new();
+        known.skipped.extend(report.skipped.iter().cloned());
+        known.skipped.retain(|skipped| seen.insert((skipped.symbol.clone(), skipped.why.clone())));
     }
 }
 

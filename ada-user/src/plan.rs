@@ -83,6 +83,14 @@ pub struct Function {
     pub returns: Returns,
 }
 
+impl Function {
+    /// File offset of the instruction that was asked for, whether the probe is there or has been moved.
+    #[must_use]
+    pub fn asked_offset(&self) -> u64 {
+        self.probe_offset.wrapping_sub(self.moved)
+    }
+}
+
 /// How the returns of a function are recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Returns {

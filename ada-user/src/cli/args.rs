@@ -151,7 +151,7 @@ pub(crate) enum Place {
     /// Where a hit costs least: an instruction that the kernel need not single-step (docs/placement.md)
     #[default]
     Cheapest,
-    /// At the first instruction, which a call that faults at once reaches too
+    /// At the first instruction, which a call that faults at once reaches too (of Go's functions, at their stack check)
     Entry,
 }
 

@@ -405,7 +405,10 @@ impl Sink for Demux {
             kind::THREAD_EXIT => self.thread_exit(record),
             kind::EXEC => self.exec(record),
             kind::FORK => self.fork(record),
-            kind::PROCESS_EXIT => self.process(record),
+            kind::PROCESS_EXIT => {
+                self.stacks.retain(|(pid, _), _| *pid != record.tgid);
+                self.process(record);
+            }
             kind::LIBRARIES => self.stopped(record),
             kind::MUTED => self.muted(record),
             _ => {}

@@ -126,7 +126,6 @@ impl<R: Running> Pump<R> {
     /// Whatever happens, the files are finalised and a failure is in the books.
     pub(crate) fn run(mut self) -> Result<(), AttachError> {
         let served = self.serve();
-        self.books.take_news(true);
         let finished = self.finish(served.as_ref().err());
         served.and(finished)
     }
@@ -188,5 +187,12 @@ impl<R: Running> Pump<R> {
         }
         *self.books.ledger() = ledger;
         losses
+    }
+}
+
+impl<R> Drop for Pump<R> {
+    /// Nobody waits for a pump that has ended, not even in a panic.
+    fn drop(&mut self) {
+        self.books.take_news(true);
     }
 }

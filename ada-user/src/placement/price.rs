@@ -13,7 +13,7 @@ pub enum Price {
     Call,
     /// One trap; the kernel does the instruction's work itself.
     Emulated,
-    /// Two traps; the instruction is executed in a copy. Some fifteen times as much as `Emulated`.
+    /// Two traps; the instruction is executed in a copy. Some ten times as much as `Emulated`.
     Stepped,
     /// It accepts no probe there, or would change what the program does.
     Refused,

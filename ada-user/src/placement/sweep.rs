@@ -115,7 +115,7 @@ impl Found {
     fn take(&mut self, lea: &Instruction, marks: &mut Marks) {
         if lea.is_ip_rel_memory_operand() {
             let address = lea.ip_rel_memory_address();
-            marks.target(address);
+            self.target(address, marks);
             self.taken.push(address);
         }
     }

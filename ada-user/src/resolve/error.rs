@@ -95,7 +95,8 @@ pub enum ResolveError {
     },
     /// No probe can sit there.
     #[error(
-        "the kernel accepts no probe on the first instruction of '{function}' in {module}: give an offset behind it, as in +4"
+        "the kernel accepts no probe on the instruction at '{function}' in {module}, or would corrupt the program by it: give an \
+        offset behind it, as in +4"
     )]
     Refused {
         /// The symbol.

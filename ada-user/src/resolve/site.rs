@@ -138,9 +138,7 @@ impl<'a> Sites<'a> {
         let (probe_offset, first_instruction) = self.instruction_at(&found.name, address)?;
         let placement =
             if check.is_some() { Placement { price: self.price(address, false), ..placement } } else { placement };
-        if placement.price == Price::Refused {
-            return Err(ResolveError::Refused { function: found.name.clone(), module: self.module.to_owned() });
-        }
+        self.check_price(&found.name, placement.price)?;
         Ok(Site {
             name: found.name.clone(),
             version: found.version.clone(),
@@ -170,6 +168,8 @@ impl<'a> Sites<'a> {
         let elf = &self.code.elf;
         let called = address != elf.entry() && elf.unwind_start(address) == UnwindStart::Function;
         let size = elf.unwind_size(address).unwrap_or(0);
+        let price = self.price(address, called);
+        self.check_price(&name, price)?;
         Ok(Site {
             name,
             version: None,
@@ -179,7 +179,7 @@ impl<'a> Sites<'a> {
             offset: probe_offset,
             size,
             probe_offset,
-            placement: Placement::at_entry(self.price(address, called)),
+            placement: Placement::at_entry(price),
             stack_check: false,
             first_instruction,
             entered: if called { Entered::Called } else { Entered::Otherwise },
@@ -193,6 +193,12 @@ impl<'a> Sites<'a> {
             Some(placer) => placer.place(address, size, self.code.elf.code(address, MAX_PLACED).unwrap_or_default()),
             None => at_entry,
         }
+    }
+
+    /// Where the kernel takes no probe, or would change what the program does with it, there is none.
+    fn check_price(&self, function: &str, price: Price) -> Result<(), ResolveError> {
+        let (function, module) = (function.to_owned(), self.module.to_owned());
+        if price == Price::Refused { Err(ResolveError::Refused { function, module }) } else { Ok(()) }
     }
 
     fn price(&self, address: u64, at_entry: bool) -> Price {

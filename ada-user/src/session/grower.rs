@@ -35,7 +35,7 @@ impl Probes {
         self.lock().take()
     }
 
-    fn hold(&self, hold: bool) {
+    pub(super) fn hold(&self, hold: bool) {
         self.lock().iter_mut().for_each(|probes| probes.hold(hold));
     }
 }
@@ -53,10 +53,10 @@ pub(super) struct Grower {
 }
 
 impl Grower {
-    /// Has processes stopped from now on.
+    /// Watches the loaders, which needs privileges. Processes are stopped only once somebody looks at them
+    /// ([`Probes::hold`]).
     pub(super) fn begin(mut self) -> Self {
         self.watch_loaders();
-        self.probes.hold(true);
         self
     }
 

@@ -207,6 +207,9 @@ impl TraceSession {
             let grower = grower.map(Grower::spawn).transpose()?;
             Ok::<_, TraceError>((grower, Some(spawn(pump)?)))
         })?;
+        if grower.is_some() {
+            probes.hold(true);
+        }
         folder.keep();
         let session = Self { books, span, probes, grower, waker, live, pump, chronicle, revision: 0, folder, note };
         session.announced()

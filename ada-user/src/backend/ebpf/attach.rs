@@ -113,6 +113,8 @@ fn scope(pid: u32) -> UProbeScope {
 pub(super) struct Links {
     open: Vec<(Kind, OwnedFd)>,
     refusals: Vec<Refusal>,
+    /// Why the first of them was refused: what is told where nothing else was attached.
+    first_error: Option<AttachError>,
 }
 
 impl Links {
@@ -182,7 +184,7 @@ pub(super) fn attach(
         }
     }
     let refusals = attach_perf(&mut ebpf, plan, pids)?;
-    let links = Links { open: Vec::new(), refusals };
+    let links = Links { open: Vec::new(), refusals, first_error: None };
     Ok((Probes { links, programs: None, loader: None, pids: pids.to_vec(), hold, ebpf }, Route::PerfEvent))
 }
 
@@ -261,7 +263,10 @@ fn attach_kinds<'a>(
             }
         }
     }
-    Ok(links)
+    match links.first_error.take() {
+        Some(error) if links.open.is_empty() => Err(error),
+        _ => Ok(links),
+    }
 }
 
 /// Attaches in one link, or, where the kernel will not have some of the sites, in as few as leave those out.
@@ -283,8 +288,9 @@ fn attach_batch(
         Some(halves) if is_of_a_site(&error) => {
             halves.into_iter().try_for_each(|half| attach_batch(program, half, kind, module, links))
         }
-        None if is_of_a_site(&error) && !links.open.is_empty() => {
+        None if is_of_a_site(&error) => {
             links.refusals.extend(sites.cookies.iter().map(|cookie| refusal(*cookie, kind, &error)));
+            links.first_error.get_or_insert_with(|| attach_error(error, module, sites.pid));
             Ok(())
         }
         _ => Err(attach_error(error, module, sites.pid)),
@@ -347,7 +353,7 @@ fn sites(plan: &Plan, module: &Module, kind: Kind) -> (Vec<u64>, Vec<u64>) {
 }
 
 fn attach_perf(ebpf: &mut Ebpf, plan: &Plan, pids: &[u32]) -> Result<Vec<Refusal>, AttachError> {
-    let (mut attached, mut refusals) = (0u64, Vec::new());
+    let (mut attached, mut refusals, mut first_error) = (0u64, Vec::new(), None);
     let passes = KINDS.into_iter().flat_map(|kind| [(kind, false), (kind, true)]);
     let needed = |(kind, is_go): &(Kind, bool)| {
         // Go's functions never have return probes.
@@ -361,8 +367,9 @@ fn attach_perf(ebpf: &mut Ebpf, plan: &Plan, pids: &[u32]) -> Result<Vec<Refusal
                 for pid in pids.iter().filter(|pid| !is_elsewhere(plan, module, **pid)) {
                     match attach_perf_one(program, module, *offset, cookie, *pid) {
                         Ok(()) => attached += 1,
-                        Err(error) if attached > 0 && is_of_a_site(&error) => {
+                        Err(error) if is_of_a_site(&error) => {
                             refusals.push(refusal(cookie, kind, &error));
+                            first_error.get_or_insert_with(|| attach_error(error, module, *pid));
                         }
                         Err(error) => return Err(attach_error(error, module, *pid)),
                     }
@@ -370,7 +377,10 @@ fn attach_perf(ebpf: &mut Ebpf, plan: &Plan, pids: &[u32]) -> Result<Vec<Refusal
             }
         }
     }
-    Ok(refusals)
+    match first_error {
+        Some(error) if attached == 0 => Err(error),
+        _ => Ok(refusals),
+    }
 }
 
 fn program_name(kind: Kind, is_go: bool) -> &'static str {

@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ada_format::wire::{Config, Follow, Record, Registers, arch, flags, names};
+use ada_format::wire::{Config, Follow, Record, Registers, arch, flags, kind, names};
 use aya::{
     Ebpf,
     maps::{ArrayOfMaps, HashMap, Map, MapData},
@@ -46,7 +46,7 @@ const RINGS_BUDGET: u64 = 64 << 20;
 /// Limits of the default size of one ring, in bytes.
 const RING_SIZES: std::ops::RangeInclusive<u64> = 1 << 20..=32 << 20;
 
-/// Threads whose running calls a filter can keep track of at the same time; each takes 4 KiB.
+/// Threads whose running calls a filter can keep track of at the same time; each takes 5 KiB.
 const FRAME_TABLE: usize = 4096;
 /// Functions that may be added to a plan and have their rates limited all the same; each takes about 100 bytes.
 const GROWTH: usize = 1 << 16;
@@ -86,6 +86,8 @@ pub struct EbpfRunning {
     perf_probes: u64,
     epoll: OwnedFd,
     wake: Arc<OwnedFd>,
+    /// What came before the recording began and belongs to it all the same.
+    early: Vec<Record>,
 }
 
 impl Backend for EbpfBackend {
@@ -123,6 +125,7 @@ impl Backend for EbpfBackend {
             perf_probes,
             epoll,
             wake: Arc::new(wake),
+            early: Vec::new(),
         };
         running.begin()?;
         Ok(running)
@@ -173,18 +176,24 @@ impl EbpfBackend {
     }
 }
 
-/// Takes no notice.
-struct Nobody;
+/// Takes notice of all but calls and returns.
+struct Early<'a>(&'a mut Vec<Record>);
 
-impl Sink for Nobody {
-    fn event(&mut self, _record: &Record, _registers: Option<&Registers>) {}
+impl Sink for Early<'_> {
+    fn event(&mut self, record: &Record, _registers: Option<&Registers>) {
+        if !matches!(record.kind, kind::CALL | kind::RETURN) {
+            self.0.push(*record);
+        }
+    }
 }
 
 impl EbpfRunning {
-    /// The last probe is in place. What the first ones have recorded meanwhile, and lost where the rings were full, belongs to
-    /// no recording.
+    /// The last probe is in place. Calls that the first ones have recorded meanwhile, and lost where the rings were full, belong
+    /// to no recording; processes that came and functions that were muted do.
     fn begin(&mut self) -> Result<(), AttachError> {
-        self.drain(false, &mut Nobody);
+        let mut early = std::mem::take(&mut self.early);
+        self.drain(false, &mut Early(&mut early));
+        self.early = early;
         self.losses.begin()
     }
 
@@ -222,6 +231,7 @@ impl Running for EbpfRunning {
     }
 
     fn drain(&mut self, last: bool, sink: &mut dyn Sink) -> usize {
+        self.early.drain(..).for_each(|record| sink.event(&record, None));
         if !last {
             return self.merge.drain(clock::boottime_ns(), &mut |bytes| deliver(bytes, sink));
         }
