@@ -113,7 +113,7 @@ pub(crate) struct RecordArgs {
     /// Record calls only, not returns: cheaper, and safe for functions that exceptions leave
     #[arg(long, conflicts_with = "returns")]
     pub(crate) entry_only: bool,
-    /// Size of each processor's ring buffer, such as 4M: a power of two, at least 4K [default: by the machine, 1M to 32M]
+    /// Size of each processor's ring buffer, such as 4M: a power of two, at least 4K [default: by the machine, 1M to 16M]
     #[arg(long, value_name = "SIZE", value_parser = ring_size)]
     pub(crate) buffer_size: Option<u32>,
     /// How to attach: one link for many functions (kernel 6.6), or a perf event for each

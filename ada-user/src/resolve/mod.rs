@@ -242,7 +242,7 @@ impl<'a> Planner<'a> {
     fn sites_in(&self, index: usize, spec: &ProbeSpec) -> Result<Means, ResolveError> {
         let code = &self.files[index].code;
         let module = self.files[index].file.path.display().to_string();
-        let mut finder = Sites::new(code, &module, &spec.module, self.options);
+        let mut finder = Sites::new(code, &module, spec, self.options);
         let (found, offset) = match &spec.function {
             FunctionSpec::Address(address) => {
                 return Ok(Means { sites: vec![finder.at_address(*address)?], ..Means::default() });

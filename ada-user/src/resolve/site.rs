@@ -13,7 +13,7 @@ use crate::elf::{Machine, UnwindStart};
 use crate::go;
 use crate::placement::{self, Kernel, Needs, Placement, Placer, Price};
 use crate::plan::{Function, FunctionId, Returns};
-use crate::spec::ModuleSpec;
+use crate::spec::{FunctionSpec, ModuleSpec, ProbeSpec};
 
 /// Functions that return more than once or save their return address for later: a return probe's replacement of it
 /// would be used when the kernel no longer knows of it, which kills the target. And the signal trampoline, which is
@@ -106,18 +106,21 @@ pub(super) struct Sites<'a> {
     /// The file's path, for messages.
     module: &'a str,
     spec: &'a ModuleSpec,
+    /// Whether nobody has named the functions.
+    by_pattern: bool,
     kernel: Kernel,
     placer: Option<Placer<'a>>,
 }
 
 impl<'a> Sites<'a> {
     /// For a file that a spec means, with probes where `options` want them.
-    pub(super) fn new(code: &'a Code, module: &'a str, spec: &'a ModuleSpec, options: &ResolveOptions) -> Self {
+    pub(super) fn new(code: &'a Code, module: &'a str, spec: &'a ProbeSpec, options: &ResolveOptions) -> Self {
         let kernel = Kernel::of_release(&rustix::system::uname().release().to_string_lossy());
         let needs = Needs { arguments: options.registers, faults: false };
         let moves = options.placement == PlacementPolicy::Cheapest && code.elf.machine() == Machine::X86_64;
         let placer = moves.then(|| Placer::new(code.targets(), needs, kernel));
-        Self { code, module, spec, kernel, placer }
+        let by_pattern = matches!(spec.function, FunctionSpec::Pattern(_));
+        Self { code, module, spec: &spec.module, by_pattern, kernel, placer }
     }
 
     /// The site `offset` bytes into a function.
@@ -151,7 +154,7 @@ impl<'a> Sites<'a> {
             placement,
             stack_check: check.is_some(),
             first_instruction,
-            entered: if offset == 0 { entered(code, found) } else { Entered::Otherwise },
+            entered: if offset == 0 { entered(code, found, self.by_pattern) } else { Entered::Otherwise },
         })
     }
 
@@ -262,7 +265,7 @@ fn label(spec: &ModuleSpec) -> String {
 
 /// Whether the return address lies on top of the stack at the function's start. A program's entry finds argc there, and
 /// what the compiler split off for rare cases (`.cold`) some variable.
-fn entered(code: &Code, found: &Found) -> Entered {
+fn entered(code: &Code, found: &Found, by_pattern: bool) -> Entered {
     let named = |list: &[&str]| {
         let mut names = std::iter::once(&found.name).chain(&found.aliases);
         names.any(|name| list.contains(&name.trim_start_matches('_')))
@@ -273,8 +276,10 @@ fn entered(code: &Code, found: &Found) -> Entered {
     match code.elf.unwind_start(found.address) {
         UnwindStart::Part => Entered::Otherwise,
         UnwindStart::Function if !named(&READ_RETURN_ADDRESS) => Entered::Called,
-        // Assembly that its author wrote no unwind table for, in a file that has one.
-        UnwindStart::Unknown if !code.elf.has_unwind_table() && !named(&READ_RETURN_ADDRESS) => Entered::Called,
+        // Assembly that its author wrote no unwind table for, in a file that has one: whoever names it knows it.
+        UnwindStart::Unknown if !(by_pattern && code.elf.has_unwind_table()) && !named(&READ_RETURN_ADDRESS) => {
+            Entered::Called
+        }
         UnwindStart::Function | UnwindStart::Unknown => Entered::CalledAsIs,
     }
 }

@@ -30,7 +30,8 @@ fn a_million_calls(how: &Million) {
     let mut arguments = vec![threads.as_str(), &calls];
     arguments.extend(how.migrate.then_some("migrate"));
     let report = scratch.join("report");
-    let trace = Trace::new(&scratch, exe(&["work"])).attach(how.attach);
+    // Twice the default: a virtual processor that its host takes away for a while must not cost events here.
+    let trace = Trace::new(&scratch, exe(&["work"])).attach(how.attach).args(["--buffer-size", "32M"]);
     let session = if how.launch {
         trace.env("ADA_REPORT", &report).launch(&program, &arguments).session()
     } else {

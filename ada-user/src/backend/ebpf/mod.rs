@@ -44,7 +44,7 @@ use crate::{clock, filter::Filters, plan::Plan};
 /// Memory for all rings together, by default, in bytes.
 const RINGS_BUDGET: u64 = 64 << 20;
 /// Limits of the default size of one ring, in bytes.
-const RING_SIZES: std::ops::RangeInclusive<u64> = 1 << 20..=32 << 20;
+const RING_SIZES: std::ops::RangeInclusive<u64> = 1 << 20..=16 << 20;
 
 /// Threads whose running calls a filter can keep track of at the same time; each takes 5 KiB.
 const FRAME_TABLE: usize = 4096;
