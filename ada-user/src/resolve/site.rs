@@ -277,7 +277,7 @@ fn entered(code: &Code, found: &Found, by_pattern: bool) -> Entered {
         UnwindStart::Part => Entered::Otherwise,
         UnwindStart::Function if !named(&READ_RETURN_ADDRESS) => Entered::Called,
         // Assembly that its author wrote no unwind table for, in a file that has one: whoever names it knows it.
-        UnwindStart::Unknown if !(by_pattern && code.elf.has_unwind_table()) && !named(&READ_RETURN_ADDRESS) => {
+        UnwindStart::Unknown if !(named(&READ_RETURN_ADDRESS) || by_pattern && code.elf.has_unwind_table()) => {
             Entered::Called
         }
         UnwindStart::Function | UnwindStart::Unknown => Entered::CalledAsIs,
