@@ -5,10 +5,14 @@
 //!
 //! ```text
 //!  0         8             16   24      28    32     34      36      40
-//!  ├ time_ns ┼ function_id ┼ sp ┼ tgid ─┼ tid ┼ kind ┼ flags ┼ stack ─┤  [then 80 bytes of registers]
+//!  ├ time_ns ┼ function_id ┼ sp ┼ tgid ─┼ tid ┼ kind ┼ flags ┼ stack ─┤
 //! ```
+//!
+//! What follows it: [`Detail`] if [`flags::DETAIL`], and if it is a call [`Config::stack_bytes`] bytes of stack; behind those, if
+//! [`flags::MEMORY`], [`Config::capture_slots`] times a [`Slot`] and [`Config::capture_bytes`] bytes. A [`Signal`] if the kind
+//! is [`kind::SIGNAL`].
 
-/// One event as the probe saw it. 40 bytes, naturally aligned, followed by [`Registers`] if [`flags::REGISTERS`].
+/// One event as the probe saw it. 40 bytes, naturally aligned; the module says what follows it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record {
@@ -30,6 +34,104 @@ pub struct Record {
     pub flags: u16,
     /// Which stack of the process `sp` belongs to: 0 is the thread's own, others are goroutines'.
     pub stack: u32,
+}
+
+/// What is recorded of a call or return beside the event itself.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// The registers.
+    pub registers: Registers,
+    /// The stack pointer at the function's entry, as it was; also on a stack that moves.
+    pub stack_pointer: u64,
+    /// How many of the bytes of stack that follow could be read, from the stack pointer upwards.
+    pub stack_size: u32,
+    /// Bit `n` is set if slot `n` of the memory that follows was filled.
+    pub slots: u32,
+}
+
+/// A piece of memory that was copied at a call or return: the head of a place for [`Config::capture_bytes`] bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// Where it is in the target.
+    pub address: u64,
+    /// Bytes copied; of a C string without the zero at its end.
+    pub length: u32,
+    /// Length of the whole in the target, in bytes; of a C string that was cut, one more than `length`, for nobody counted.
+    pub full_length: u32,
+}
+
+/// A signal's delivery.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// Signal number.
+    pub number: u32,
+    /// `si_code`.
+    pub code: i32,
+    /// `si_addr` of a fault; otherwise 0.
+    pub fault_address: u64,
+    /// The sender's process id where `si_code` says that there is one; otherwise 0.
+    pub sender: u32,
+    /// Registers that are filled.
+    pub register_count: u32,
+    /// The full general-purpose set in ATF v2's order for the architecture.
+    pub registers: [u64; MAX_SIGNAL_REGISTERS],
+}
+
+/// Registers of a [`Signal`] on the architecture that has most of them.
+pub const MAX_SIGNAL_REGISTERS: usize = 34;
+
+/// Pieces of memory that can be copied at one call, and at one return.
+pub const MAX_SLOTS: usize = 8;
+
+/// The most bytes that are copied of one piece of memory.
+pub const MAX_CAPTURE_BYTES: u32 = 4096;
+
+/// What memory is copied at the calls and returns of one function: the value of [`names::CAPTURES`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capture {
+    /// At its calls.
+    pub call: [Piece; MAX_SLOTS],
+    /// At its returns, from the registers as they are then.
+    pub ret: [Piece; MAX_SLOTS],
+}
+
+/// Which memory goes into one slot. All zeros: none. At most [`Config::capture_bytes`] are copied of any.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Piece {
+    /// One of [`piece`].
+    pub kind: u8,
+    /// Where the pointer is: 0–7 is one of [`Registers::regs`], 8–15 a word of the stack, counted from the first one behind
+    /// the return address.
+    pub base: u8,
+    /// The same for a length that has a register or word of its own.
+    pub length_base: u8,
+    /// 0.
+    pub reserved: u8,
+    /// Of an object: where in it the pointer is, in bytes.
+    pub pointer_offset: u16,
+    /// Of an object: where in it the length is, in bytes.
+    pub length_offset: u16,
+    /// Of memory of a fixed length: that, in bytes.
+    pub size: u32,
+}
+
+/// Kinds of [`Piece`].
+pub mod piece {
+    /// None.
+    pub const NONE: u8 = 0;
+    /// Memory up to the first zero byte.
+    pub const C_STRING: u8 = 1;
+    /// [`Piece::size`](super::Piece::size) bytes.
+    pub const FIXED: u8 = 2;
+    /// As many bytes as a register or stack word says.
+    pub const SLICE: u8 = 3;
+    /// The pointer points at an object that holds a pointer and, as a u64, a length: what these describe.
+    pub const OBJECT: u8 = 4;
 }
 
 /// The registers that belong to a CALL or RETURN record.
@@ -61,6 +163,8 @@ pub mod kind {
     pub const PROCESS_EXIT: u16 = 19;
     /// A process's loader has mapped libraries, or is about to, or has unmapped some; always [`HELD`](super::flags::HELD).
     pub const LIBRARIES: u16 = 20;
+    /// A signal is delivered to the thread; `sp` is the stack pointer that it interrupts.
+    pub const SIGNAL: u16 = 21;
     /// A function went beyond [`Filter::max_rate`](super::Filter::max_rate) and is recorded no longer; `sp` holds its
     /// calls per second. It may come more than once.
     pub const MUTED: u16 = 32;
@@ -71,16 +175,24 @@ pub mod cookie {
     /// The probe sits on the jump of Go's stack check (`jbe`), which is taken if the stack has to grow first: then the
     /// function will be entered once more, and this was no call.
     pub const STACK_CHECK: u64 = 1 << 63;
+    /// Registers and stack are recorded.
+    pub const DETAIL: u64 = 1 << 62;
+    /// Memory is copied, too, as [`names::CAPTURES`](super::names::CAPTURES) says; only with [`DETAIL`].
+    pub const CAPTURE: u64 = 1 << 61;
+    /// What is not part of the function id.
+    pub const FLAGS: u64 = STACK_CHECK | DETAIL | CAPTURE;
 }
 
 /// Bits of [`Record::flags`].
 pub mod flags {
     /// CALL: the return address is another return probe's trampoline, so the caller's frame was replaced (a tail call).
     pub const CHAINED: u16 = 1;
-    /// [`Registers`](super::Registers) follow the record.
-    pub const REGISTERS: u16 = 2;
+    /// [`Detail`](super::Detail) and the stack follow the record.
+    pub const DETAIL: u16 = 2;
     /// RETURN: the filters do not know whether its call was written; it counts only if it was.
     pub const UNPAIRED: u16 = 4;
+    /// Slots of memory follow the stack.
+    pub const MEMORY: u16 = 8;
     /// EXEC, LIBRARIES: the process is stopped (SIGSTOP) until the collector has looked at it and sends SIGCONT.
     pub const HELD: u16 = 1 << 8;
 }
@@ -141,8 +253,14 @@ pub struct Config {
     pub arch: u32,
     /// Wake the collector each time a ring has taken this many bytes; a power of two.
     pub wake_bytes: u64,
-    /// 1 = [`Registers`] follow every record of a call or return.
-    pub registers: u64,
+    /// 1 = some functions have [`cookie::DETAIL`].
+    pub detail: u32,
+    /// Bytes of stack that are recorded with detail: a multiple of 8, at most 512.
+    pub stack_bytes: u32,
+    /// Slots that follow a record with [`flags::MEMORY`]: at most [`MAX_SLOTS`]; 0 if no function has [`cookie::CAPTURE`].
+    pub capture_slots: u32,
+    /// Room for bytes in each slot: a multiple of 8, at most [`MAX_CAPTURE_BYTES`].
+    pub capture_bytes: u32,
     /// What is left out.
     pub filter: Filter,
 }
@@ -247,6 +365,10 @@ pub mod names {
     pub const COUNT: &str = "function_count";
     /// Hash by function id of u64s by processor: calls that were only counted.
     pub const COUNTS: &str = "COUNTS";
+    /// Hash of [`Capture`](super::Capture) by function id.
+    pub const CAPTURES: &str = "CAPTURES";
+    /// Raw tracepoint program: a signal is delivered.
+    pub const SIGNAL: &str = "signal_deliver";
     /// Hash of thread ids to record.
     pub const THREADS: &str = "THREADS";
     /// Hash of the calls that have not returned, by thread; for [`Filter::frames`](super::Filter::frames).
@@ -276,7 +398,11 @@ pub mod arch {
 const _: () = assert!(size_of::<Record>() == 40);
 const _: () = assert!(size_of::<Registers>() == 80);
 const _: () = assert!(size_of::<Lost>() == 32);
-const _: () = assert!(size_of::<Config>() == 72);
+const _: () = assert!(size_of::<Detail>() == 96);
+const _: () = assert!(size_of::<Slot>() == 16);
+const _: () = assert!(size_of::<Signal>() == 296);
+const _: () = assert!(size_of::<Piece>() == 12);
+const _: () = assert!(size_of::<Config>() == 80);
 const _: () = assert!(size_of::<Filter>() == 32);
 const _: () = assert!(size_of::<Drops>() == 64);
 const _: () = assert!(size_of::<Follow>() == 16 * 4);

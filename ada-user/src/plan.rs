@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use ada_format::wire::Capture;
+
 use crate::backend::Refusal;
 use crate::placement::Price;
 
@@ -81,6 +83,10 @@ pub struct Function {
     pub entry_price: Price,
     /// How its returns are recorded.
     pub returns: Returns,
+    /// Whether registers and stack are recorded with its calls and returns.
+    pub detail: bool,
+    /// The memory that is copied at its calls and returns, if any; only with `detail`.
+    pub capture: Option<Box<Capture>>,
 }
 
 impl Function {

@@ -6,7 +6,7 @@ pub mod ebpf;
 
 use std::{os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
-use ada_format::wire::{Record, Registers};
+use ada_format::wire::{Detail, Record, Signal};
 
 use crate::plan::{FunctionId, Plan};
 
@@ -105,7 +105,40 @@ pub type LiveGauge = Arc<dyn Fn() -> Vec<u32> + Send + Sync>;
 /// What takes delivery of events.
 pub trait Sink {
     /// Takes one event.
-    fn event(&mut self, record: &Record, registers: Option<&Registers>);
+    fn event(&mut self, record: &Record, more: More<'_>);
+}
+
+/// What an event carries besides its record.
+#[derive(Debug, Clone, Copy)]
+pub enum More<'a> {
+    /// Nothing.
+    Nothing,
+    /// A call or return with detail.
+    Detail(CallDetail<'a>),
+    /// A signal.
+    Signal(&'a Signal),
+}
+
+/// Registers, stack and memory at a call or return.
+#[derive(Debug, Clone, Copy)]
+pub struct CallDetail<'a> {
+    /// The registers.
+    pub detail: &'a Detail,
+    /// The stack, upwards from the stack pointer at the probe (of a return: at the function's entry).
+    pub stack: &'a [u8],
+    /// Memory, by slot; the slots that were not filled are missing.
+    pub memory: Memory<'a>,
+}
+
+/// Pieces of memory that came with an event.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Memory<'a> {
+    /// Bit `n`: slot `n` was filled.
+    pub filled: u32,
+    /// All slots, each of `stride` bytes: a [`Slot`](ada_format::wire::Slot) and room for bytes.
+    pub slots: &'a [u8],
+    /// Bytes from one slot to the next.
+    pub stride: usize,
 }
 
 /// Ends a wait from another thread.

@@ -8,7 +8,7 @@ use std::{
 
 use ada_user::{
     plan::Plan,
-    resolve::{DEFAULT_EXCLUDES, PlacementPolicy, ResolveOptions, ReturnsPolicy, Symbols},
+    resolve::{DEFAULT_EXCLUDES, DetailChoice, PlacementPolicy, ResolveOptions, ReturnsPolicy, Symbols},
     spec::{ModuleSpec, ProbeSpec, SpecError},
 };
 use anyhow::Result;
@@ -41,7 +41,7 @@ pub(super) fn options(args: &ChoiceArgs) -> Result<ResolveOptions> {
         returns,
         everywhere: false,
         placement,
-        registers: args.detail,
+        detail: if args.detail { DetailChoice::All } else { DetailChoice::None },
         symbols,
         excludes,
         everything_but,

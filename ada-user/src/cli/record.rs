@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use ada_user::{
-    backend::ebpf::{self, EbpfBackend, Route},
+    backend::ebpf::{self, DetailLayout, EbpfBackend, Route},
     doctor,
     filter::Filters,
     follow::Wanted,
@@ -169,8 +169,8 @@ pub(super) fn backend(args: &RecordArgs, filters: Filters) -> EbpfBackend {
         Attach::Perf => Route::PerfEvent,
     });
     let grows = args.follow_forks || args.wait;
-    let (ring_size, registers, follow) = (args.buffer_size, args.choice.detail, args.follow_forks);
-    EbpfBackend { ring_size, route, registers, follow, grows, filters }
+    let (ring_size, follow) = (args.buffer_size, args.follow_forks);
+    EbpfBackend { ring_size, route, detail: args.choice.detail, layout: DetailLayout::default(), follow, grows, filters }
 }
 
 fn outcome(args: &RecordArgs, summary: &Summary, reason: &Reason, ended: Option<Ended>) -> Result<ExitCode> {

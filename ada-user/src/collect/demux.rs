@@ -13,7 +13,7 @@ use std::{
 use ada_format::{
     layout::{Arch, ClockType, EventKind, Os},
     session,
-    wire::{Record, Registers, flags, kind},
+    wire::{Record, flags, kind},
     write::{Detail, FunctionDetail, ThreadMeta, ThreadWriter, WriteError},
 };
 
@@ -25,7 +25,7 @@ use super::{
     span::Span,
 };
 use crate::{
-    backend::{LossGauge, Losses, Sink, ThreadLoss},
+    backend::{CallDetail, LossGauge, Losses, More, Sink, ThreadLoss},
     plan::Plan,
 };
 
@@ -280,7 +280,7 @@ impl Demux {
     }
 
     /// A call or return.
-    fn function_event(&mut self, record: &Record, registers: Option<&Registers>) {
+    fn function_event(&mut self, record: &Record, detail: Option<&CallDetail<'_>>) {
         let within = self.span.contains(record.time_ns);
         if record.kind == kind::CALL && !within {
             return;
@@ -315,9 +315,9 @@ impl Demux {
         }
         thread.delivered += 1;
         thread.last_ns = record.time_ns;
-        let written = match registers {
+        let written = match detail {
             None => thread.writer.append(record.time_ns, record.function_id, kind, depth).map(drop),
-            Some(registers) => append_with_registers(&mut thread.writer, record, kind, depth, registers),
+            Some(detail) => append_with_detail(&mut thread.writer, record, kind, depth, detail),
         };
         match written {
             Ok(()) if thread.writer.is_full() => self.go_on_in_next_folder(index),
@@ -399,9 +399,12 @@ impl Demux {
 }
 
 impl Sink for Demux {
-    fn event(&mut self, record: &Record, registers: Option<&Registers>) {
+    fn event(&mut self, record: &Record, more: More<'_>) {
         match record.kind {
-            kind::CALL | kind::RETURN => self.function_event(record, registers),
+            kind::CALL | kind::RETURN => match more {
+                More::Detail(detail) => self.function_event(record, Some(&detail)),
+                _ => self.function_event(record, None),
+            },
             kind::THREAD_EXIT => self.thread_exit(record),
             kind::EXEC => self.exec(record),
             kind::FORK => self.fork(record),
@@ -421,19 +424,20 @@ fn call_of(record: &Record, returns: Expect) -> Call {
     Call { sp: record.sp, function_id: record.function_id, chained, returns }
 }
 
-fn append_with_registers(
+fn append_with_detail(
     writer: &mut ThreadWriter,
     record: &Record,
     kind: EventKind,
     depth: u32,
-    registers: &Registers,
+    call: &CallDetail<'_>,
 ) -> Result<(), WriteError> {
+    let registers = &call.detail.registers;
     let detail = Detail::Function(FunctionDetail {
         regs: registers.regs,
         return_address: registers.return_address,
         frame_pointer: registers.frame_pointer,
-        stack_pointer: record.sp,
-        stack: &[],
+        stack_pointer: call.detail.stack_pointer,
+        stack: call.stack,
     });
     writer.append_with_detail(record.time_ns, record.function_id, kind, depth, &detail).map(drop)
 }

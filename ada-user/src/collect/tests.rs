@@ -10,12 +10,12 @@ use ada_format::{
     layout::EventKind,
     read::ThreadReader,
     session::thread_folder,
-    wire::{Record, Registers, flags, kind},
+    wire::{self, Record, flags, kind},
 };
 
 use super::{Demux, Life, Span};
 use crate::{
-    backend::{Losses, Sink, ThreadLoss},
+    backend::{CallDetail, Losses, Memory, More, Sink, ThreadLoss},
     clock,
     plan::{Function, FunctionId, Module, ModuleId, Plan, Returns},
 };
@@ -74,17 +74,18 @@ fn read(dir: &std::path::Path, folder: u32) -> Vec<(EventKind, u32)> {
 fn nothing_is_allocated_per_event() {
     let dir = tempfile::tempdir().unwrap();
     let mut demux = demux(dir.path(), 0);
-    let registers = Registers::default();
+    let wide_detail = wire::Detail::default();
+    let detail = CallDetail { detail: &wide_detail, stack: &[], memory: Memory::default() };
     let run = |demux: &mut Demux| {
         for tid in 10..14 {
             for level in 0..50u64 {
-                demux.event(&record(tid, kind::CALL, 100_000 - level * 64), None);
-                let wide = Record { flags: flags::REGISTERS, ..record(tid, kind::CALL, 50_000) };
-                demux.event(&wide, Some(&registers));
-                demux.event(&record(tid, kind::RETURN, 50_000), None);
+                demux.event(&record(tid, kind::CALL, 100_000 - level * 64), More::Nothing);
+                let wide = Record { flags: flags::DETAIL, ..record(tid, kind::CALL, 50_000) };
+                demux.event(&wide, More::Detail(detail));
+                demux.event(&record(tid, kind::RETURN, 50_000), More::Nothing);
             }
             for level in (0..50u64).rev() {
-                demux.event(&record(tid, kind::RETURN, 100_000 - level * 64), None);
+                demux.event(&record(tid, kind::RETURN, 100_000 - level * 64), More::Nothing);
             }
         }
     };
@@ -104,13 +105,13 @@ fn a_thread_id_that_is_used_again_gets_a_folder_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let mut demux = demux(dir.path(), 0);
     for _ in 0..2 {
-        demux.event(&record(7, kind::CALL, 1000), None);
-        demux.event(&record(7, kind::RETURN, 1000), None);
-        demux.event(&record(7, kind::THREAD_EXIT, 0), None);
+        demux.event(&record(7, kind::CALL, 1000), More::Nothing);
+        demux.event(&record(7, kind::RETURN, 1000), More::Nothing);
+        demux.event(&record(7, kind::THREAD_EXIT, 0), More::Nothing);
     }
     // Its end was lost, but it belongs to another process now.
-    demux.event(&record(7, kind::CALL, 1000), None);
-    demux.event(&Record { tgid: 2, ..record(7, kind::CALL, 1000) }, None);
+    demux.event(&record(7, kind::CALL, 1000), More::Nothing);
+    demux.event(&Record { tgid: 2, ..record(7, kind::CALL, 1000) }, More::Nothing);
     demux.finish();
     assert_eq!(read(dir.path(), 0), [(EventKind::Call, 0), (EventKind::Return, 0)]);
     assert_eq!(read(dir.path(), 1), read(dir.path(), 0));
@@ -124,7 +125,7 @@ fn a_return_whose_call_began_before_the_recording_is_dropped_unless_something_wa
     for (lost, expected) in [(0, 0), (1, 1)] {
         let dir = tempfile::tempdir().unwrap();
         let mut demux = demux(dir.path(), lost);
-        demux.event(&record(7, kind::RETURN, 1000), None);
+        demux.event(&record(7, kind::RETURN, 1000), More::Nothing);
         demux.finish();
         assert_eq!(demux.ledger().events(), expected);
         assert_eq!(demux.ledger().threads.len() as u64, expected);
@@ -136,9 +137,9 @@ fn a_return_that_a_filter_does_not_know_counts_only_with_its_call() {
     let dir = tempfile::tempdir().unwrap();
     let mut demux = demux(dir.path(), 1);
     let unpaired = |sp| Record { flags: flags::UNPAIRED, ..record(7, kind::RETURN, sp) };
-    demux.event(&record(7, kind::CALL, 1000), None);
-    demux.event(&unpaired(900), None);
-    demux.event(&unpaired(1000), None);
+    demux.event(&record(7, kind::CALL, 1000), More::Nothing);
+    demux.event(&unpaired(900), More::Nothing);
+    demux.event(&unpaired(1000), More::Nothing);
     demux.finish();
     assert_eq!(read(dir.path(), 0), [(EventKind::Call, 0), (EventKind::Return, 0)]);
 }
@@ -148,10 +149,10 @@ fn deeper_events_are_left_out_in_pairs() {
     let dir = tempfile::tempdir().unwrap();
     let mut demux = demux(dir.path(), 0).no_deeper(std::num::NonZeroU32::new(2));
     for sp in [1000, 900, 800] {
-        demux.event(&record(7, kind::CALL, sp), None);
+        demux.event(&record(7, kind::CALL, sp), More::Nothing);
     }
     for sp in [800, 900, 1000] {
-        demux.event(&record(7, kind::RETURN, sp), None);
+        demux.event(&record(7, kind::RETURN, sp), More::Nothing);
     }
     demux.finish();
     let (call, ret) = (EventKind::Call, EventKind::Return);
@@ -163,8 +164,8 @@ fn a_function_is_muted_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut demux = demux(dir.path(), 0);
     let muted = Record { time_ns: 5, function_id: 3, sp: 700, kind: kind::MUTED, ..Record::default() };
-    demux.event(&muted, None);
-    demux.event(&Record { time_ns: 6, ..muted }, None);
+    demux.event(&muted, More::Nothing);
+    demux.event(&Record { time_ns: 6, ..muted }, More::Nothing);
     let [known] = demux.ledger().muted[..] else { panic!("{:?}", demux.ledger().muted) };
     assert_eq!((known.function_id, known.at_ns, known.calls_per_s), (3, 5, 700));
     assert!(demux.ledger().threads.is_empty());
@@ -174,11 +175,11 @@ fn a_function_is_muted_once() {
 fn execve_ends_the_other_threads_and_all_frames() {
     let dir = tempfile::tempdir().unwrap();
     let mut demux = demux(dir.path(), 0);
-    demux.event(&record(7, kind::CALL, 1000), None);
-    demux.event(&record(8, kind::CALL, 1000), None);
-    demux.event(&record(7, kind::EXEC, 0), None);
-    demux.event(&record(7, kind::CALL, 900), None);
-    demux.event(&record(8, kind::CALL, 900), None);
+    demux.event(&record(7, kind::CALL, 1000), More::Nothing);
+    demux.event(&record(8, kind::CALL, 1000), More::Nothing);
+    demux.event(&record(7, kind::EXEC, 0), More::Nothing);
+    demux.event(&record(7, kind::CALL, 900), More::Nothing);
+    demux.event(&record(8, kind::CALL, 900), More::Nothing);
     demux.finish();
     assert_eq!(read(dir.path(), 0), [(EventKind::Call, 0), (EventKind::Call, 0)]);
     assert_eq!(read(dir.path(), 1), [(EventKind::Call, 0)]);
@@ -193,12 +194,12 @@ fn a_goroutine_keeps_its_depth_on_another_thread() {
     let dir = tempfile::tempdir().unwrap();
     let mut demux = demux(dir.path(), 0);
     let on_stack = |tid, kind, below: u64| Record { stack: 5, ..record(tid, kind, 0u64.wrapping_sub(below)) };
-    demux.event(&on_stack(7, kind::CALL, 100), None);
-    demux.event(&record(7, kind::CALL, 1000), None);
-    demux.event(&on_stack(8, kind::CALL, 200), None);
-    demux.event(&on_stack(8, kind::RETURN, 200), None);
-    demux.event(&on_stack(8, kind::RETURN, 100), None);
-    demux.event(&record(7, kind::RETURN, 1000), None);
+    demux.event(&on_stack(7, kind::CALL, 100), More::Nothing);
+    demux.event(&record(7, kind::CALL, 1000), More::Nothing);
+    demux.event(&on_stack(8, kind::CALL, 200), More::Nothing);
+    demux.event(&on_stack(8, kind::RETURN, 200), More::Nothing);
+    demux.event(&on_stack(8, kind::RETURN, 100), More::Nothing);
+    demux.event(&record(7, kind::RETURN, 1000), More::Nothing);
     demux.finish();
     let (call, ret) = (EventKind::Call, EventKind::Return);
     assert_eq!(read(dir.path(), 0), [(call, 0), (call, 0), (ret, 0)]);
@@ -211,12 +212,12 @@ fn a_new_process_shares_no_folder_with_an_old_one_of_its_id_whose_end_was_lost()
     let mut demux = demux(dir.path(), 0);
     let child = |kind, sp| Record { tgid: 7, ..record(7, kind, sp) };
     let fork = || Record { function_id: 7, ..record(1, kind::FORK, 0) };
-    demux.event(&fork(), None);
-    demux.event(&child(kind::CALL, 1000), None);
-    demux.event(&fork(), None);
-    demux.event(&child(kind::CALL, 900), None);
-    demux.event(&Record { function_id: 0x0300, ..child(kind::PROCESS_EXIT, 0) }, None);
-    demux.event(&child(kind::THREAD_EXIT, 0), None);
+    demux.event(&fork(), More::Nothing);
+    demux.event(&child(kind::CALL, 1000), More::Nothing);
+    demux.event(&fork(), More::Nothing);
+    demux.event(&child(kind::CALL, 900), More::Nothing);
+    demux.event(&Record { function_id: 0x0300, ..child(kind::PROCESS_EXIT, 0) }, More::Nothing);
+    demux.event(&child(kind::THREAD_EXIT, 0), More::Nothing);
     demux.finish();
     assert_eq!(read(dir.path(), 0), [(EventKind::Call, 0)]);
     assert_eq!(read(dir.path(), 1), [(EventKind::Call, 0)]);
@@ -233,7 +234,7 @@ fn a_new_process_shares_no_folder_with_an_old_one_of_its_id_whose_end_was_lost()
 fn losses_are_gaps_of_their_thread() {
     let dir = tempfile::tempdir().unwrap();
     let mut demux = demux(dir.path(), 5);
-    demux.event(&record(7, kind::CALL, 1000), None);
+    demux.event(&record(7, kind::CALL, 1000), More::Nothing);
     demux.flush();
     let loss = |tid, count, first_ns| ThreadLoss { pid: 1, tid, count, first_ns, last_ns: first_ns + 1 };
     let now = clock::boottime_ns();

@@ -8,11 +8,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ada_format::wire::{Record, Registers, kind};
+use ada_format::wire::{Record, kind};
 
 use super::{Finding, Version, read, seccomp};
 use crate::backend::ebpf::{EbpfBackend, Route};
-use crate::backend::{Backend, Running, Sink};
+use crate::backend::{Backend, More, Running, Sink};
 use crate::plan::{Function, FunctionId, Module, ModuleId, Plan, Returns};
 
 const CHECK: &str = "trial";
@@ -61,7 +61,7 @@ struct Counts {
 }
 
 impl Sink for Counts {
-    fn event(&mut self, record: &Record, _registers: Option<&Registers>) {
+    fn event(&mut self, record: &Record, _more: More<'_>) {
         match record.kind {
             kind::CALL => self.calls += 1,
             kind::RETURN => self.returns += 1,

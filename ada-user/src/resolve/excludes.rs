@@ -1,12 +1,4 @@
-//! What is not chosen although a spec matches it.
-//!
-//! Invariant: exclusions are looked at by all names of a function, so that an alias cannot bring it back.
-
-use super::demangle::{NamePattern, Wanted};
-use super::functions::Found;
-use super::modules;
-use crate::spec::{FunctionSpec, ProbeSpec};
-use crate::target::TargetFile;
+//! What `--all` does not choose.
 
 /// What `--all` leaves out unless told otherwise, and why: code that is over before a probe is, or that programs depend on
 /// being left alone.
@@ -31,48 +23,10 @@ pub const DEFAULT_EXCLUDES: [(&str, &str); 12] = [
     ),
 ];
 
-/// The exclusions that concern one file.
-#[derive(Debug, Default)]
-pub(super) struct Excludes {
-    wanted: Vec<Wanted>,
-    /// Exact symbol names.
-    symbols: Vec<String>,
-    patterns: Vec<NamePattern>,
-    addresses: Vec<u64>,
-}
-
-impl Excludes {
-    /// Those of `specs` that mean `file`.
-    pub(super) fn new<'a>(specs: impl Iterator<Item = &'a ProbeSpec>, file: &TargetFile) -> Self {
-        let mut excludes = Self::default();
-        for spec in specs.filter(|spec| modules::means(&spec.module, file)) {
-            match &spec.function {
-                FunctionSpec::Named { name, .. } => {
-                    excludes.symbols.push(name.clone());
-                    excludes.wanted.push(Wanted::new(name));
-                }
-                FunctionSpec::Pattern(pattern) => excludes.patterns.push(NamePattern::new(pattern)),
-                FunctionSpec::Address(address) => excludes.addresses.push(*address),
-            }
-        }
-        excludes
-    }
-
-    /// Whether a function is among them.
-    pub(super) fn names(&self, found: &Found) -> bool {
-        let mut names = std::iter::once(&found.name).chain(&found.aliases);
-        let is_named = |name: &String| {
-            self.symbols.contains(name)
-                || self.wanted.iter().any(|wanted| wanted.matches(name))
-                || self.patterns.iter().any(|pattern| pattern.matches(name))
-        };
-        self.addresses.contains(&found.address) || names.any(is_named)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::{FunctionSpec, ProbeSpec};
 
     #[test]
     fn the_default_excludes_are_specs() {

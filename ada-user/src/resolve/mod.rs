@@ -9,6 +9,7 @@ mod error;
 mod excludes;
 mod functions;
 mod modules;
+mod named;
 mod returns;
 mod site;
 #[cfg(test)]
@@ -31,9 +32,9 @@ use crate::plan::{Function, FunctionId, Module, ModuleId, Plan, ProbeReport, Ski
 use crate::spec::{FunctionSpec, ModuleSpec, ProbeSpec};
 use crate::target::{Target, TargetFile};
 use demangle::NamePattern;
-use excludes::Excludes;
 use functions::{Code, Found, Lookup};
 use modules::Located;
+use named::Named;
 use site::{Site, Sites};
 
 /// What is recorded of what the specs choose.
@@ -46,14 +47,26 @@ pub struct ResolveOptions {
     pub everywhere: bool,
     /// Where in a function its probe goes.
     pub placement: PlacementPolicy,
-    /// Whether registers are recorded, which a probe must then find as the caller left them.
-    pub registers: bool,
+    /// Whose registers are recorded, which a probe must then find as the caller left them.
+    pub detail: DetailChoice,
     /// More names.
     pub symbols: Vec<Symbols>,
     /// What no spec chooses.
     pub excludes: Vec<ProbeSpec>,
     /// What [`ProbeSpec::everything`] does not choose.
     pub everything_but: Vec<ProbeSpec>,
+}
+
+/// Which of the functions have detail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DetailChoice {
+    /// None.
+    #[default]
+    None,
+    /// All.
+    All,
+    /// Those that one of these names.
+    Some(Vec<ProbeSpec>),
 }
 
 /// A file of names, and what it is for.
@@ -99,6 +112,23 @@ pub fn resolve(specs: &[ProbeSpec], targets: &[Target], options: &ResolveOptions
         planner.add_spec(spec)?;
     }
     Ok(planner.finish())
+}
+
+/// [`DetailChoice`] for one file.
+enum Chosen {
+    None,
+    All,
+    Some(Named),
+}
+
+impl Chosen {
+    fn names(&self, found: &Found) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Some(specs) => specs.names(found),
+        }
+    }
 }
 
 struct Planner<'a> {
@@ -245,7 +275,7 @@ impl<'a> Planner<'a> {
         let mut finder = Sites::new(code, &module, spec, self.options);
         let (found, offset) = match &spec.function {
             FunctionSpec::Address(address) => {
-                return Ok(Means { sites: vec![finder.at_address(*address)?], ..Means::default() });
+                return Ok(Means { sites: vec![finder.at_address(*address, self.options.detail == DetailChoice::All)?], ..Means::default() });
             }
             FunctionSpec::Pattern(pattern) => (self.matching(index, pattern), 0),
             FunctionSpec::Named { name, offset } => {
@@ -258,6 +288,7 @@ impl<'a> Planner<'a> {
         };
         let mut all = Means::default();
         let excludes = self.excludes_for(index, spec);
+        let with_detail = self.with_detail(index);
         let by_pattern = matches!(spec.function, FunctionSpec::Pattern(_));
         for found in found {
             if excludes.names(&found) {
@@ -270,7 +301,7 @@ impl<'a> Planner<'a> {
                 continue;
             }
             for found in self.implementations(index, found, &mut all) {
-                match finder.in_function(&found, offset) {
+                match finder.in_function(&found, offset, with_detail.names(&found)) {
                     Ok(site) => all.sites.push(site),
                     Err(error) => all.skipped.push((found.name, error)),
                 }
@@ -300,10 +331,20 @@ impl<'a> Planner<'a> {
         self.files[index].code.matching(&NamePattern::new(pattern))
     }
 
-    fn excludes_for(&self, index: usize, spec: &ProbeSpec) -> Excludes {
+    fn excludes_for(&self, index: usize, spec: &ProbeSpec) -> Named {
         let everything = *spec == ProbeSpec::everything();
         let also = self.options.everything_but.iter().filter(|_| everything);
-        Excludes::new(self.options.excludes.iter().chain(also), &self.files[index].file)
+        Named::new(self.options.excludes.iter().chain(also), &self.files[index].file)
+    }
+
+    /// What tells which functions of a file have detail.
+    fn with_detail(&self, index: usize) -> Chosen {
+        let file = &self.files[index].file;
+        match &self.options.detail {
+            DetailChoice::None => Chosen::None,
+            DetailChoice::All => Chosen::All,
+            DetailChoice::Some(specs) => Chosen::Some(Named::new(specs.iter(), file)),
+        }
     }
 
     fn nothing_found(&self, index: usize, name: &str, spec: &ProbeSpec, lookup: Lookup) -> ResolveError {

@@ -60,6 +60,8 @@ pub(super) struct Site {
     placement: Placement,
     /// Whether it is the jump of Go's stack check.
     stack_check: bool,
+    /// Whether it has detail.
+    detail: bool,
     first_instruction: String,
     /// How the code there is entered.
     pub(super) entered: Entered,
@@ -96,6 +98,8 @@ impl Site {
             price: self.placement.price,
             entry_price: self.placement.first_price,
             returns,
+            detail: self.detail,
+            capture: None,
         }
     }
 }
@@ -109,22 +113,23 @@ pub(super) struct Sites<'a> {
     /// Whether nobody has named the functions.
     by_pattern: bool,
     kernel: Kernel,
-    placer: Option<Placer<'a>>,
+    /// For functions without detail, and with: their probe must find the argument registers as the caller left them.
+    placers: Option<[Placer<'a>; 2]>,
 }
 
 impl<'a> Sites<'a> {
     /// For a file that a spec means, with probes where `options` want them.
     pub(super) fn new(code: &'a Code, module: &'a str, spec: &'a ProbeSpec, options: &ResolveOptions) -> Self {
         let kernel = Kernel::of_release(&rustix::system::uname().release().to_string_lossy());
-        let needs = Needs { arguments: options.registers, faults: false };
         let moves = options.placement == PlacementPolicy::Cheapest && code.elf.machine() == Machine::X86_64;
-        let placer = moves.then(|| Placer::new(code.targets(), needs, kernel));
+        let placer = |arguments| Placer::new(code.targets(), Needs { arguments, faults: false }, kernel);
+        let placers = moves.then(|| [false, true].map(placer));
         let by_pattern = matches!(spec.function, FunctionSpec::Pattern(_));
-        Self { code, module, spec: &spec.module, by_pattern, kernel, placer }
+        Self { code, module, spec: &spec.module, by_pattern, kernel, placers }
     }
 
     /// The site `offset` bytes into a function.
-    pub(super) fn in_function(&mut self, found: &Found, offset: u64) -> Result<Site, ResolveError> {
+    pub(super) fn in_function(&mut self, found: &Found, offset: u64, detail: bool) -> Result<Site, ResolveError> {
         let code = self.code;
         let asked = found.address.wrapping_add(offset);
         if offset > 0 {
@@ -134,8 +139,8 @@ impl<'a> Sites<'a> {
         let size = if found.size > 0 { found.size } else { code.elf.unwind_size(found.address).unwrap_or(0) };
         let check = if offset == 0 { stack_check(code, found) } else { None };
         let placement = match check {
-            Some(offset) => Placement { offset, ..self.placement(asked, size, false) },
-            None => self.placement(asked, size, offset == 0),
+            Some(offset) => Placement { offset, ..self.placement(asked, size, false, detail) },
+            None => self.placement(asked, size, offset == 0, detail),
         };
         let address = asked.wrapping_add(placement.offset);
         let (probe_offset, first_instruction) = self.instruction_at(&found.name, address)?;
@@ -153,18 +158,19 @@ impl<'a> Sites<'a> {
             probe_offset,
             placement,
             stack_check: check.is_some(),
+            detail,
             first_instruction,
             entered: if offset == 0 { entered(code, found, self.by_pattern) } else { Entered::Otherwise },
         })
     }
 
     /// The site at a virtual address: a function's start if one is known there.
-    pub(super) fn at_address(&mut self, address: u64) -> Result<Site, ResolveError> {
+    pub(super) fn at_address(&mut self, address: u64, detail: bool) -> Result<Site, ResolveError> {
         let name = format!("{}+{address:#x}", label(self.spec));
         // First of all, so that an address without code is not said to lie in a function.
         let (probe_offset, first_instruction) = self.instruction_at(&name, address)?;
         match self.code.at(address) {
-            Some(found) if found.address == address => return self.in_function(&found, 0),
+            Some(found) if found.address == address => return self.in_function(&found, 0, detail),
             Some(found) => self.check_offset(&found, address - found.address)?,
             None => {}
         }
@@ -184,16 +190,20 @@ impl<'a> Sites<'a> {
             probe_offset,
             placement: Placement::at_entry(price),
             stack_check: false,
+            detail,
             first_instruction,
             entered: if called { Entered::Called } else { Entered::Otherwise },
         })
     }
 
     /// Where the probe of a function goes; at `address` itself if it may not move.
-    fn placement(&mut self, address: u64, size: u64, may_move: bool) -> Placement {
+    fn placement(&mut self, address: u64, size: u64, may_move: bool, detail: bool) -> Placement {
         let at_entry = Placement::at_entry(self.price(address, may_move));
-        match self.placer.as_mut().filter(|_| may_move) {
-            Some(placer) => placer.place(address, size, self.code.elf.code(address, MAX_PLACED).unwrap_or_default()),
+        match self.placers.as_mut().filter(|_| may_move) {
+            Some([plain, with_detail]) => {
+                let placer = if detail { with_detail } else { plain };
+                placer.place(address, size, self.code.elf.code(address, MAX_PLACED).unwrap_or_default())
+            }
             None => at_entry,
         }
     }

@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ada_format::wire::{Config, Follow, Record, Registers, arch, flags, kind, names};
+use ada_format::wire::{Config, Detail, Follow, Record, Slot, arch, flags, kind, names};
 use aya::{
     Ebpf,
     maps::{ArrayOfMaps, HashMap, Map, MapData},
@@ -38,7 +38,9 @@ use self::{
     pidns::PidNamespace,
     ring::Ring,
 };
-use super::{AttachError, Backend, LiveGauge, LossGauge, Losses, Refusal, Running, Sink, Waker};
+use super::{
+    AttachError, Backend, CallDetail, LiveGauge, LossGauge, Losses, Memory, More, Refusal, Running, Sink, Waker,
+};
 use crate::{clock, filter::Filters, plan::Plan};
 
 /// Memory for all rings together, by default, in bytes.
@@ -64,14 +66,27 @@ pub struct EbpfBackend {
     pub ring_size: Option<u32>,
     /// How to attach. `None`: the best that the kernel has.
     pub route: Option<Route>,
-    /// Whether registers are recorded with each event.
-    pub registers: bool,
+    /// Whether functions with detail may come later, where functions may be added at all.
+    pub detail: bool,
+    /// What detail comes to.
+    pub layout: DetailLayout,
     /// Whether the processes that recorded ones make are recorded too.
     pub follow: bool,
     /// Whether functions may be added to the plan while it records ([`Attached::extend`](super::Attached::extend)).
     pub grows: bool,
     /// What is left out; all but the call depth, which is not known here.
     pub filters: Filters,
+}
+
+/// How much is recorded with a call or return that has detail: the same for all functions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DetailLayout {
+    /// Bytes of stack at a call: a multiple of 8, at most [`MAX_STACK`](ada_format::layout::MAX_STACK).
+    pub stack_bytes: u32,
+    /// Pieces of memory: at most [`MAX_SLOTS`](ada_format::wire::MAX_SLOTS).
+    pub capture_slots: u32,
+    /// Bytes of each piece: a multiple of 8, at most [`MAX_CAPTURE_BYTES`](ada_format::wire::MAX_CAPTURE_BYTES).
+    pub capture_bytes: u32,
 }
 
 /// Attached probes and the rings they write to.
@@ -88,6 +103,7 @@ pub struct EbpfRunning {
     wake: Arc<OwnedFd>,
     /// What came before the recording began and belongs to it all the same.
     early: Vec<Record>,
+    layout: DetailLayout,
 }
 
 impl Backend for EbpfBackend {
@@ -126,6 +142,7 @@ impl Backend for EbpfBackend {
             epoll,
             wake: Arc::new(wake),
             early: Vec::new(),
+            layout: self.layout,
         };
         running.begin()?;
         Ok(running)
@@ -158,7 +175,10 @@ impl EbpfBackend {
             tgid,
             arch,
             wake_bytes: u64::from(ring_size / 8).max(64),
-            registers: u64::from(self.registers),
+            detail: u32::from(plan.functions.iter().any(|function| function.detail) || self.grows && self.detail),
+            stack_bytes: self.layout.stack_bytes,
+            capture_slots: self.layout.capture_slots,
+            capture_bytes: self.layout.capture_bytes,
             filter: self.filters.wire(plan, self.grows),
         })
     }
@@ -180,7 +200,7 @@ impl EbpfBackend {
 struct Early<'a>(&'a mut Vec<Record>);
 
 impl Sink for Early<'_> {
-    fn event(&mut self, record: &Record, _registers: Option<&Registers>) {
+    fn event(&mut self, record: &Record, _more: More<'_>) {
         if !matches!(record.kind, kind::CALL | kind::RETURN) {
             self.0.push(*record);
         }
@@ -231,15 +251,16 @@ impl Running for EbpfRunning {
     }
 
     fn drain(&mut self, last: bool, sink: &mut dyn Sink) -> usize {
-        self.early.drain(..).for_each(|record| sink.event(&record, None));
+        let layout = self.layout;
+        self.early.drain(..).for_each(|record| sink.event(&record, More::Nothing));
         if !last {
-            return self.merge.drain(clock::boottime_ns(), &mut |bytes| deliver(bytes, sink));
+            return self.merge.drain(clock::boottime_ns(), &mut |bytes| deliver(bytes, layout, sink));
         }
         // The probes are gone, and the programs behind them; a tracepoint's, which nobody waits for, may still be at work.
         let began = Instant::now();
         let mut count = 0;
         loop {
-            count += self.merge.drain(u64::MAX, &mut |bytes| deliver(bytes, sink));
+            count += self.merge.drain(u64::MAX, &mut |bytes| deliver(bytes, layout, sink));
             if self.merge.was_complete(u64::MAX) || began.elapsed() > LAST_DRAIN {
                 return count;
             }
@@ -293,10 +314,29 @@ impl Source for Ring {
 }
 
 /// Hands a ring's record to the sink.
-fn deliver(bytes: &[u8], sink: &mut dyn Sink) {
-    let Some((record, rest)) = wire_bytes::record(bytes) else { return };
-    let registers = (record.flags & flags::REGISTERS != 0).then(|| wire_bytes::registers(rest)).flatten();
-    sink.event(&record, registers.as_ref());
+fn deliver(bytes: &[u8], layout: DetailLayout, sink: &mut dyn Sink) {
+    if let Some((record, rest)) = wire_bytes::read::<Record>(bytes) {
+        sink.event(record, more(record, rest, layout));
+    }
+}
+
+/// What follows a record in the ring.
+fn more<'a>(record: &Record, rest: &'a [u8], layout: DetailLayout) -> More<'a> {
+    if record.kind == kind::SIGNAL {
+        return wire_bytes::read(rest).map_or(More::Nothing, |(signal, _)| More::Signal(signal));
+    }
+    if record.flags & flags::DETAIL == 0 {
+        return More::Nothing;
+    }
+    let stack_bytes = if record.kind == kind::CALL { layout.stack_bytes as usize } else { 0 };
+    let Some((detail, (stack, slots))) = wire_bytes::read::<Detail>(rest)
+        .and_then(|(detail, rest)| Some((detail, rest.split_at_checked(stack_bytes)?)))
+    else {
+        return More::Nothing;
+    };
+    let memory = Memory { filled: detail.slots, slots, stride: size_of::<Slot>() + layout.capture_bytes as usize };
+    let memory = if record.flags & flags::MEMORY == 0 { Memory::default() } else { memory };
+    More::Detail(CallDetail { detail, stack: stack.get(..detail.stack_size as usize).unwrap_or(stack), memory })
 }
 
 /// Makes the ring of processor `cpu`, maps it, and has the epoll set watch it.
