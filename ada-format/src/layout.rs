@@ -44,6 +44,8 @@ pub const MAX_STACK: usize = 512;
 pub const NO_DETAIL: u32 = 0xFFFF_FFFF;
 /// The most events one index file holds; a thread with more goes on in a new ordinal.
 pub const MAX_EVENTS: u64 = 0xFFFF_FFFE;
+/// The `function_id` of an exception while no recorded function was running.
+pub const NO_FUNCTION: u64 = u64::MAX;
 /// Bit of [`IndexHeader::flags`]: a detail file exists.
 pub const FLAG_HAS_DETAIL: u32 = 1;
 

@@ -9,10 +9,11 @@ mod life;
 mod pump;
 mod returns;
 mod span;
+mod thread;
 #[cfg(test)]
 mod tests;
 
-pub use depth::{Call, CallStack, Expect, RETURN_LIMIT, Unreturned};
+pub use depth::{Call, CallStack, Expect, Left, RETURN_LIMIT, Unreturned};
 pub use ledger::{Gap, Ledger, Muted, ThreadEntry};
 pub use life::Life;
 
