@@ -9,9 +9,9 @@ mod life;
 mod pump;
 mod returns;
 mod span;
-mod thread;
 #[cfg(test)]
 mod tests;
+mod thread;
 
 pub use depth::{Call, CallStack, Expect, Left, RETURN_LIMIT, Unreturned};
 pub use ledger::{Gap, Ledger, Muted, ThreadEntry};

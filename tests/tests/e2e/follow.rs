@@ -81,7 +81,8 @@ fn check_calls(session: &Session, processes: &BTreeMap<u64, Known>) {
 
 fn follows(how: &str, children: u64, processes: u64) -> Session {
     let forks = Forks::new();
-    let session = forks.trace().arg("-f").launch(&forks.program, forks.arguments(how, children)).session().complete().callers();
+    let session =
+        forks.trace().arg("-f").launch(&forks.program, forks.arguments(how, children)).session().complete().callers();
     let (known, recorded) = (forks.known(), followed(&session));
     assert_eq!(recorded, known, "{how}");
     assert_eq!(recorded.len() as u64, processes);

@@ -211,11 +211,14 @@ pub(super) fn attach(
 /// Attaches programs that do nothing where [`attach`] would attach those that record.
 pub(super) fn attach_empty(plan: &Plan, pids: &[u32]) -> Result<Links, AttachError> {
     let load = || sys::load_empty().map_err(|error| AttachError::system("loading an empty eBPF program", error));
-    let programs =
-        object::MultiPrograms {
-            entry: load()?, ret: load()?, exit: load()?, go_entry: load()?, go_exit: load()?,
-            capturing: Some(object::Capturing { entry: load()?, ret: load()?, exit: load()? }),
-        };
+    let programs = object::MultiPrograms {
+        entry: load()?,
+        ret: load()?,
+        exit: load()?,
+        go_entry: load()?,
+        go_exit: load()?,
+        capturing: Some(object::Capturing { entry: load()?, ret: load()?, exit: load()? }),
+    };
     attach_multi(&programs, plan, pids)
 }
 

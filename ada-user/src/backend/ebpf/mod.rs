@@ -134,11 +134,7 @@ impl Backend for EbpfBackend {
         // Children are recorded from their first instruction: the probes are there for every process, and the programs
         // look at whose they are.
         let scope = if self.follow { &attach::EVERYBODY } else { pids };
-        let wanted = attach::Wanted {
-            route: self.route,
-            signals: follow.known != 0,
-            captures: self.captures(plan),
-        };
+        let wanted = attach::Wanted { route: self.route, signals: follow.known != 0, captures: self.captures(plan) };
         let (mut probes, route) = attach::attach(ebpf, plan, scope, wanted)?;
         let refusals = probes.take_refusals();
         let perf_probes = if route == Route::PerfEvent { sites::count(plan) * scope.len() as u64 } else { 0 };
@@ -359,8 +355,8 @@ fn more<'a>(record: &Record, rest: &'a [u8], layout: DetailLayout) -> More<'a> {
         return More::Nothing;
     }
     let stack_bytes = if record.kind == kind::CALL { layout.stack_bytes as usize } else { 0 };
-    let Some((detail, (stack, slots))) = wire_bytes::read::<Detail>(rest)
-        .and_then(|(detail, rest)| Some((detail, rest.split_at_checked(stack_bytes)?)))
+    let Some((detail, (stack, slots))) =
+        wire_bytes::read::<Detail>(rest).and_then(|(detail, rest)| Some((detail, rest.split_at_checked(stack_bytes)?)))
     else {
         return More::Nothing;
     };
