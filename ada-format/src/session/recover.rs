@@ -1,6 +1,7 @@
 //! Finalising, in place, a session whose recorder did not.
 //!
-//! Invariant: what a reader would have shown before is what the files hold after, and a second run changes nothing.
+//! Invariant: what a reader would have shown before is what the files hold after, and besides it only detail that was
+//! whole but whose link had not been written; and a second run changes nothing.
 
 use std::io;
 use std::path::{Path, PathBuf};

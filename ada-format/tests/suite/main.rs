@@ -6,6 +6,7 @@ mod arbitrary_bytes;
 mod disk_full;
 mod golden;
 mod killed;
+mod late;
 mod links;
 mod merge;
 mod model;

@@ -438,6 +438,7 @@ fn append_with_detail(
         frame_pointer: registers.frame_pointer,
         stack_pointer: call.detail.stack_pointer,
         stack: call.stack,
+        memory: &[],
     });
     writer.append_with_detail(record.time_ns, record.function_id, kind, depth, &detail).map(drop)
 }
