@@ -11,4 +11,5 @@ mod links;
 mod merge;
 mod model;
 mod recovery;
+mod rotation;
 mod sessions;
