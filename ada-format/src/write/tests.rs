@@ -22,6 +22,8 @@ struct Disk {
     at_once: usize,
     /// Whether files can be cut.
     cuts: bool,
+    /// Bytes behind the header that can still be overwritten.
+    overwritable: usize,
     /// Whether after each write all detail that the index points at must be there.
     in_order: bool,
 }
@@ -37,17 +39,19 @@ impl Disk {
 }
 
 #[derive(Clone, Debug)]
-struct Memory(Rc<RefCell<Disk>>);
+struct RamDisk(Rc<RefCell<Disk>>);
 
 #[derive(Debug)]
-struct MemoryFile {
-    disk: Memory,
+struct RamFile {
+    disk: RamDisk,
     name: String,
 }
 
-impl Memory {
+impl RamDisk {
     fn new(room: usize, full: io::ErrorKind, at_once: usize) -> Self {
-        Self(Rc::new(RefCell::new(Disk { files: BTreeMap::new(), room, full, at_once, cuts: true, in_order: false })))
+        let files = BTreeMap::new();
+        let disk = Disk { files, room, full, at_once, cuts: true, overwritable: usize::MAX, in_order: false };
+        Self(Rc::new(RefCell::new(disk)))
     }
 
     fn roomy() -> Self {
@@ -68,13 +72,13 @@ impl Memory {
     }
 }
 
-impl Storage for Memory {
-    type File = MemoryFile;
+impl Storage for RamDisk {
+    type File = RamFile;
 
-    fn create(&mut self, name: &str) -> io::Result<MemoryFile> {
+    fn create(&mut self, name: &str) -> io::Result<RamFile> {
         let old = self.0.borrow_mut().files.insert(name.to_owned(), Vec::new());
         assert!(old.is_none(), "{name} is created twice");
-        Ok(MemoryFile { disk: self.clone(), name: name.to_owned() })
+        Ok(RamFile { disk: self.clone(), name: name.to_owned() })
     }
 
     fn remove(&mut self, name: &str) {
@@ -86,7 +90,16 @@ impl Storage for Memory {
     }
 }
 
-impl Sink for MemoryFile {
+impl Sink for RamFile {
+    fn read_at(&mut self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let disk = self.disk.0.borrow();
+        let offset = usize::try_from(offset).expect("a small file");
+        let there = disk.files[&self.name].get(offset..).unwrap_or_default();
+        let count = bytes.len().min(there.len()).min(disk.at_once);
+        bytes[..count].copy_from_slice(&there[..count]);
+        Ok(count)
+    }
+
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let disk = &mut *self.disk.0.borrow_mut();
         let used: usize = disk.files.values().map(Vec::len).sum();
@@ -94,7 +107,11 @@ impl Sink for MemoryFile {
         let offset = usize::try_from(offset).expect("a small file");
         assert!(offset <= file.len(), "no holes");
         let most = (file.len() - offset) + disk.room.saturating_sub(used);
-        let count = bytes.len().min(most).min(disk.at_once);
+        let mut count = bytes.len().min(most).min(disk.at_once);
+        if (64..file.len()).contains(&offset) {
+            count = count.min(disk.overwritable);
+            disk.overwritable = disk.overwritable.saturating_sub(count);
+        }
         if count == 0 {
             return Err(disk.full.into());
         }
@@ -118,22 +135,41 @@ impl Sink for MemoryFile {
     }
 }
 
-/// Appends the event with this number; every third has detail.
-fn append(writer: &mut ThreadWriter<Memory>, number: u64) -> Result<(), WriteError> {
+/// Calls `then` with time, function, kind and detail of the event with this number; every third has detail.
+fn with_event<T>(number: u64, then: impl FnOnce(u64, u64, EventKind, Option<&Detail<'_>>) -> T) -> T {
     let (time, function) = (1_000 + number, number << 32 | 1);
-    let stack = [7; 9];
     match number % 6 {
         0 => {
-            let detail = FunctionDetail { regs: [number; 8], stack: &stack, ..FunctionDetail::default() };
-            writer.append_with_detail(time, function, EventKind::Call, 3, &Detail::Function(detail))?;
+            let detail = FunctionDetail { regs: [number; 8], stack: &[7; 9], ..FunctionDetail::default() };
+            then(time, function, EventKind::Call, Some(&Detail::Function(detail)))
         }
         3 => {
             let detail = SignalDetail { number: 11, code: -6, fault_address: 5, registers: &[number; 18] };
-            writer.append_with_detail(time, function, EventKind::Exception, 3, &Detail::Signal(detail))?;
+            then(time, function, EventKind::Exception, Some(&Detail::Signal(detail)))
         }
-        _ => {
-            writer.append(time, function, EventKind::Return, 3)?;
-        }
+        _ => then(time, function, EventKind::Return, None),
+    }
+}
+
+/// Appends the event with this number, with its detail.
+fn append(writer: &mut ThreadWriter<RamDisk>, number: u64) -> Result<(), WriteError> {
+    with_event(number, |time, function, kind, detail| match detail {
+        Some(detail) => writer.append_with_detail(time, function, kind, 3, detail).map(drop),
+        None => writer.append(time, function, kind, 3).map(drop),
+    })
+}
+
+/// Appends the event with this number; detail only with every twelfth, then for all twelve.
+fn append_late(writer: &mut ThreadWriter<RamDisk>, number: u64) -> Result<(), WriteError> {
+    with_event(number, |time, function, kind, _| writer.append(time, function, kind, 3))?;
+    if number % 12 != 11 {
+        return Ok(());
+    }
+    for earlier in (number - 11..=number).step_by(3) {
+        let index_seq = u32::try_from(earlier).expect("a small number");
+        with_event(earlier, |time, function, kind, detail| {
+            writer.add_detail(index_seq, time, function, kind, detail.expect("detail"))
+        })?;
     }
     Ok(())
 }
@@ -151,9 +187,12 @@ fn check(thread: &ThreadReader<Vec<u8>>, events: u64) -> u64 {
     details
 }
 
+/// Appends one event.
+type Append = fn(&mut ThreadWriter<RamDisk>, u64) -> Result<(), WriteError>;
+
 /// Writes events, flushing now and then, until something fails or all are written. Returns how many a flush has
 /// reported as written, and the error.
-fn write_until_failure(writer: &mut ThreadWriter<Memory>, events: u64) -> (u64, Option<WriteError>) {
+fn write_until_failure(writer: &mut ThreadWriter<RamDisk>, events: u64, append: Append) -> (u64, Option<WriteError>) {
     let mut flushed = 0;
     for number in 0..events {
         let mut outcome = append(writer, number);
@@ -171,17 +210,17 @@ fn write_until_failure(writer: &mut ThreadWriter<Memory>, events: u64) -> (u64, 
 }
 
 /// Fills a disk of `room` bytes and checks what is left; returns whether all events found room.
-fn fill(room: usize, full: io::ErrorKind, at_once: usize, cuts: bool) -> bool {
-    const EVENTS: u64 = 30;
+fn fill(room: usize, full: io::ErrorKind, at_once: usize, cuts: bool, append: Append) -> bool {
+    const EVENTS: u64 = 36;
     let freed = room.is_multiple_of(2);
-    let disk = Memory::new(room, full, at_once);
+    let disk = RamDisk::new(room, full, at_once);
     disk.0.borrow_mut().cuts = cuts;
     let Ok(mut writer) = ThreadWriter::create_in(disk.clone(), &META) else {
         assert!(room < 64);
         assert!(disk.0.borrow().files.is_empty());
         return false;
     };
-    let (flushed, error) = write_until_failure(&mut writer, EVENTS);
+    let (flushed, error) = write_until_failure(&mut writer, EVENTS, append);
     let Some(error) = error else {
         let finished = writer.finish();
         let safe = finished.as_ref().map_or_else(|error| error.safe_events().unwrap(), |summary| summary.event_count);
@@ -229,16 +268,19 @@ fn a_disk_that_is_full_at_any_byte_keeps_what_was_flushed() {
     for (full, at_once, cuts) in
         [(StorageFull, all, true), (QuotaExceeded, 5, true), (Other, 100, true), (StorageFull, all, false)]
     {
-        let enough = (0..).find(|&room| fill(room, full, at_once, cuts)).expect("some disk is large enough");
-        // Everything is in use, down to the last byte.
-        assert_eq!(enough, 2 * 128 + 30 * 32 + 5 * (24 + 100 + 9) + 5 * (24 + 20 + 18 * 8));
+        for append in [append as Append, append_late] {
+            let found = (0..).find(|&room| fill(room, full, at_once, cuts, append));
+            // Everything is in use, down to the last byte.
+            let needed = 2 * 128 + 36 * 32 + 6 * (24 + 100 + 9) + 6 * (24 + 20 + 18 * 8);
+            assert_eq!(found, Some(needed));
+        }
     }
 }
 
 #[test]
 fn a_full_disk_finalises_by_giving_up_what_was_not_flushed() {
     // Room for the header and 40 events: two of them make way for the footer.
-    let disk = Memory::new(64 + 40 * 32, io::ErrorKind::StorageFull, usize::MAX);
+    let disk = RamDisk::new(64 + 40 * 32, io::ErrorKind::StorageFull, usize::MAX);
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     for number in 0..100 {
         writer.append(1_000 + number, number << 32 | 1, EventKind::Call, 0).unwrap();
@@ -251,7 +293,7 @@ fn a_full_disk_finalises_by_giving_up_what_was_not_flushed() {
 
 #[test]
 fn a_full_disk_never_gives_up_what_was_flushed() {
-    let disk = Memory::new(64 + 40 * 32, io::ErrorKind::StorageFull, usize::MAX);
+    let disk = RamDisk::new(64 + 40 * 32, io::ErrorKind::StorageFull, usize::MAX);
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     for number in 0..40 {
         writer.append(1_000 + number, number << 32 | 1, EventKind::Call, 0).unwrap();
@@ -264,7 +306,7 @@ fn a_full_disk_never_gives_up_what_was_flushed() {
 
 #[test]
 fn a_detail_file_without_room_leaves_the_index_usable() {
-    let disk = Memory::new(64 + 10, io::ErrorKind::StorageFull, usize::MAX);
+    let disk = RamDisk::new(64 + 10, io::ErrorKind::StorageFull, usize::MAX);
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     assert!(matches!(append(&mut writer, 0), Err(WriteError::Create { .. })));
     disk.set_room(usize::MAX);
@@ -276,7 +318,7 @@ fn a_detail_file_without_room_leaves_the_index_usable() {
 
 #[test]
 fn a_writer_that_is_dropped_flushes() {
-    let disk = Memory::roomy();
+    let disk = RamDisk::roomy();
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     (0..5).for_each(|number| append(&mut writer, number).unwrap());
     drop(writer);
@@ -286,7 +328,7 @@ fn a_writer_that_is_dropped_flushes() {
 
 #[test]
 fn many_buffers_make_one_file() {
-    let disk = Memory::roomy();
+    let disk = RamDisk::roomy();
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     (0..20_000).for_each(|number| append(&mut writer, number).unwrap());
     assert_eq!((writer.event_count(), writer.detail_count()), (20_000, 6_667));
@@ -300,7 +342,7 @@ fn many_buffers_make_one_file() {
 
 #[test]
 fn detail_reaches_its_file_before_what_points_at_it() {
-    let disk = Memory::roomy();
+    let disk = RamDisk::roomy();
     disk.0.borrow_mut().in_order = true;
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     for number in 0..10_000 {
@@ -316,7 +358,7 @@ fn detail_reaches_its_file_before_what_points_at_it() {
 #[test]
 fn detail_that_found_no_room_is_not_pointed_at() {
     // The headers, and two details of 144 bytes; the index has no room at all, but that of the third detail.
-    let disk = Memory::new(64 + 64 + 2 * 124 + 100, io::ErrorKind::StorageFull, usize::MAX);
+    let disk = RamDisk::new(64 + 64 + 2 * 124 + 100, io::ErrorKind::StorageFull, usize::MAX);
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     for number in 0..3 {
         let detail = Detail::Function(FunctionDetail::default());
@@ -335,7 +377,7 @@ fn detail_that_found_no_room_is_not_pointed_at() {
 
 #[test]
 fn time_never_goes_back() {
-    let disk = Memory::roomy();
+    let disk = RamDisk::roomy();
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     for time in [5, 3, u64::MAX, 0] {
         writer.append(time, 1, EventKind::Call, u32::MAX).unwrap();
@@ -347,7 +389,7 @@ fn time_never_goes_back() {
 
 #[test]
 fn a_file_is_full_at_the_formats_limit() {
-    let disk = Memory::roomy();
+    let disk = RamDisk::roomy();
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     writer.pretend_written(MAX_EVENTS - 2);
     let detail = Detail::Function(FunctionDetail::default());
@@ -364,7 +406,7 @@ fn a_file_is_full_at_the_formats_limit() {
 
 #[test]
 fn detail_has_limits() {
-    let mut writer = ThreadWriter::create_in(Memory::roomy(), &META).unwrap();
+    let mut writer = ThreadWriter::create_in(RamDisk::roomy(), &META).unwrap();
     let function = |stack| Detail::Function(FunctionDetail { stack, ..FunctionDetail::default() });
     let signal = |registers| Detail::Signal(SignalDetail { registers, ..SignalDetail::default() });
     let mut put = |kind, detail: Detail<'_>| writer.append_with_detail(1, 1, kind, 0, &detail);
@@ -381,15 +423,85 @@ fn detail_has_limits() {
     assert_eq!(refused[1], "65536 registers, but a signal event holds at most 65535");
     assert_eq!(refused[2], "a function detail cannot belong to an event of kind Exception");
     assert_eq!(refused[3], "a signal detail cannot belong to an event of kind Return");
+    let pieces = [&[0; 40_000][..], &[0; 25_503]].map(|bytes| Memory { bytes, ..Memory::default() });
+    let with_memory = |memory| Detail::Function(FunctionDetail { memory, ..FunctionDetail::default() });
+    put(EventKind::Call, with_memory(&pieces)).unwrap();
+    let pieces = [pieces[0], Memory { bytes: &[0; 25_504], ..Memory::default() }];
+    let refused = put(EventKind::Call, with_memory(&pieces)).unwrap_err().to_string();
+    assert_eq!(refused, "65536 bytes of memory and its blocks, but a detail event holds at most 65535");
     let summary = writer.finish().unwrap();
-    assert_eq!((summary.event_count, summary.detail_count), (2, 2));
+    assert_eq!((summary.event_count, summary.detail_count), (3, 3));
 }
 
 #[test]
 fn a_writer_is_small() {
-    let disk = Memory::roomy();
+    let disk = RamDisk::roomy();
     let writer = ThreadWriter::create_in(disk, &META).unwrap();
     assert!(size_of_val(&writer) < 1024);
     assert_eq!(writer.bytes(), 64);
     assert_eq!(writer.time_range(), None);
+}
+
+#[test]
+fn late_links_that_cannot_be_written_leave_sound_files() {
+    const EVENTS: u64 = 36;
+    // A link is an aligned word, which the kernel writes whole or not at all.
+    let mut failed = 0;
+    for overwritable in (0..1_000).step_by(4) {
+        let disk = RamDisk::roomy();
+        disk.0.borrow_mut().overwritable = overwritable;
+        let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
+        let (flushed, error) = write_until_failure(&mut writer, EVENTS, append_late);
+        let error = error.or_else(|| writer.flush().err());
+        let safe = error.as_ref().map_or(EVENTS, |error| error.safe_events().expect("a write error"));
+        assert!(safe >= flushed);
+        let summary = writer.finish().unwrap();
+        let thread = disk.thread();
+        assert_eq!((summary.event_count, thread.recovered()), (safe, false));
+        failed += u32::from(error.is_some());
+        let linked = check(&thread, safe);
+        assert!(linked <= summary.detail_count && (error.is_some() || linked == 12));
+        // What was written of the links is as good as ever, and none leads to another event's detail.
+        for position in 0..u32::try_from(summary.detail_count).unwrap() {
+            thread.index_of(position).expect("links agree");
+        }
+    }
+    assert!((100..200).contains(&failed), "{failed} of 250 disks were too small");
+}
+
+#[test]
+fn links_set_late_reach_the_file_after_their_detail() {
+    let disk = RamDisk::roomy();
+    disk.0.borrow_mut().in_order = true;
+    let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
+    (0..6_000).for_each(|number| append_late(&mut writer, number).unwrap());
+    writer.flush().unwrap();
+    for number in 6_000..40_000 {
+        with_event(number, |time, function, kind, _| writer.append(time, function, kind, 3)).unwrap();
+    }
+    // Far back, over several stretches, while newer events are still buffered.
+    for number in (6_000..40_000_u64).step_by(3) {
+        let index_seq = u32::try_from(number).unwrap();
+        with_event(number, |time, function, kind, detail| {
+            writer.add_detail(index_seq, time, function, kind, detail.unwrap()).unwrap();
+        });
+    }
+    let (events, details) = (writer.event_count(), writer.detail_count());
+    writer.finish().unwrap();
+    assert_eq!(check(&disk.thread(), events), details);
+    assert_eq!(details, 2_000 + 34_000_u64.div_ceil(3));
+}
+
+#[test]
+fn late_detail_still_comes_to_a_full_file_and_none_to_a_lost_one() {
+    let disk = RamDisk::roomy();
+    let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
+    let detail = Detail::Function(FunctionDetail::default());
+    writer.pretend_written(MAX_EVENTS - 1);
+    let last = writer.append(1, 1, EventKind::Call, 0).unwrap();
+    assert!(writer.is_full());
+    let error = writer.add_detail(5, 1, 1, EventKind::Call, &detail).unwrap_err();
+    assert!(error.to_string().starts_with("cannot read index.atf back"), "{error}");
+    assert_eq!(writer.add_detail(last, 1, 1, EventKind::Call, &detail).unwrap(), 0);
+    assert_eq!(writer.detail_count(), 1);
 }

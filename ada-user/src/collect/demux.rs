@@ -23,7 +23,7 @@ use super::{
     life::{Life, Stopped, go_on, name_of},
     returns::ReturnsTable,
     span::Span,
-    thread::{Event, Thread, function_detail, signal_detail},
+    thread::{Event, Pieces, Thread, function_detail, signal_detail},
 };
 use crate::{
     backend::{CallDetail, LossGauge, Losses, More, Sink, ThreadLoss},
@@ -304,7 +304,13 @@ impl Demux {
             return;
         }
         let event = Event { time_ns: record.time_ns, function_id: record.function_id, kind, depth };
-        self.write(index, event, detail.map(function_detail).map(Detail::Function));
+        match detail {
+            None => self.write(index, event, None),
+            Some(detail) => {
+                let pieces = Pieces::of(detail);
+                self.write(index, event, Some(Detail::Function(function_detail(detail, &pieces))));
+            }
+        }
     }
 
     #[inline]

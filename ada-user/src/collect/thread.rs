@@ -4,7 +4,8 @@
 
 use ada_format::{
     layout::EventKind,
-    write::{Detail, FunctionDetail, SignalDetail, ThreadWriter, WriteError},
+    wire::MAX_SLOTS,
+    write::{Detail, FunctionDetail, Memory, SignalDetail, ThreadWriter, WriteError},
 };
 
 use super::depth::CallStack;
@@ -60,8 +61,30 @@ impl Thread {
     }
 }
 
+/// The pieces of memory that came with a call or return, as the writer takes them.
+#[derive(Debug, Default)]
+pub(super) struct Pieces<'a> {
+    pieces: [Memory<'a>; MAX_SLOTS],
+    count: usize,
+}
+
+impl<'a> Pieces<'a> {
+    pub(super) fn of(call: &CallDetail<'a>) -> Self {
+        let mut all = Self::default();
+        for (place, (slot, head, bytes)) in all.pieces.iter_mut().zip(call.memory.pieces()) {
+            *place = Memory { slot, address: head.address, full_length: head.full_length, bytes };
+            all.count += 1;
+        }
+        all
+    }
+
+    fn as_slice(&self) -> &[Memory<'a>] {
+        self.pieces.get(..self.count).unwrap_or_default()
+    }
+}
+
 /// What came with a call or return, as the writer takes it.
-pub(super) fn function_detail<'a>(call: &CallDetail<'a>) -> FunctionDetail<'a> {
+pub(super) fn function_detail<'a>(call: &CallDetail<'a>, pieces: &'a Pieces<'a>) -> FunctionDetail<'a> {
     let registers = &call.detail.registers;
     FunctionDetail {
         regs: registers.regs,
@@ -69,6 +92,7 @@ pub(super) fn function_detail<'a>(call: &CallDetail<'a>) -> FunctionDetail<'a> {
         frame_pointer: registers.frame_pointer,
         stack_pointer: call.detail.stack_pointer,
         stack: call.stack,
+        memory: pieces.as_slice(),
     }
 }
 

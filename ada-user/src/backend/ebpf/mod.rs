@@ -90,8 +90,10 @@ pub struct DetailLayout {
     pub stack_bytes: u32,
     /// Pieces of memory: at most [`MAX_SLOTS`](ada_format::wire::MAX_SLOTS).
     pub capture_slots: u32,
-    /// Bytes of each piece: a multiple of 8, at most [`MAX_CAPTURE_BYTES`](ada_format::wire::MAX_CAPTURE_BYTES).
+    /// Room for bytes of each piece: a multiple of 8, at most [`MAX_CAPTURE_BYTES`](ada_format::wire::MAX_CAPTURE_BYTES).
     pub capture_bytes: u32,
+    /// Bytes that are kept of each; at least two fewer, for a zero, and to see that there is more.
+    pub string_max: u32,
 }
 
 /// Attached probes and the rings they write to.
@@ -360,7 +362,8 @@ fn more<'a>(record: &Record, rest: &'a [u8], layout: DetailLayout) -> More<'a> {
     else {
         return More::Nothing;
     };
-    let memory = Memory { filled: detail.slots, slots, stride: size_of::<Slot>() + layout.capture_bytes as usize };
+    let stride = size_of::<Slot>() + layout.capture_bytes as usize;
+    let memory = Memory { filled: detail.slots, slots, stride, limit: layout.string_max as usize };
     let memory = if record.flags & flags::MEMORY == 0 { Memory::default() } else { memory };
     More::Detail(CallDetail { detail, stack: stack.get(..detail.stack_size as usize).unwrap_or(stack), memory })
 }

@@ -58,6 +58,7 @@ fn sample() -> TempDir {
             frame_pointer: 0x2000,
             stack_pointer: 0x3000,
             stack: &[0xab, 1],
+            memory: &[],
         };
         let value = FunctionDetail { regs: [0xbeef, 0, 0, 0, 0, 0, 0, 0], ..FunctionDetail::default() };
         let signal = SignalDetail { number: 11, code: -6, fault_address: 0xdead, registers: &[8, 9] };
