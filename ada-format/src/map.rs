@@ -36,9 +36,10 @@ impl FileBytes {
         // the type system cannot see is that other processes may change the file. Bytes that change under a reader
         // are possible only in a file that is not finalised, beyond what its recorder has reported as written, or
         // when somebody damages it on purpose: the recorder appends; it rewrites the header once, of which readers
-        // take a copy; and it sets an index event's `detail_seq` from none to its position, once, by an aligned store
-        // of the kernel's. A reader may see either, and looks up neither without checking. A file that somebody cuts while it is mapped ends in SIGBUS, not in wrong memory; a recorder
-        // cuts only what a failed write has left behind, and `recover` works only on sessions nobody records.
+        // take a copy; and it sets an index event's `detail_seq`, a number of four bytes, once from none. A reader
+        // may see either or a mixture, and looks up none of them without checking. A file that somebody cuts while it
+        // is mapped ends in SIGBUS, not in wrong memory; a recorder cuts only what a failed write has left behind, and
+        // `recover` works only on sessions nobody records.
         #[expect(unsafe_code, reason = "there is no safe way to map a file")]
         let map = unsafe { Mmap::map(&file)? };
         Ok(Self(Kind::Mapped(map)))

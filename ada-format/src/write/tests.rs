@@ -1,139 +1,16 @@
 //! Tests of the writers over a storage that fails at any byte.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::io;
-use std::path::PathBuf;
-use std::rc::Rc;
+mod disk;
+mod late;
 
+use std::io;
+
+use self::disk::RamDisk;
 use super::*;
-use crate::layout::{IndexEvent, MAX_EVENTS, MAX_STACK};
-use crate::read::{DetailReader, IndexReader, ThreadReader};
+use crate::layout::{MAX_EVENTS, MAX_STACK};
+use crate::read::ThreadReader;
 
 const META: ThreadMeta = ThreadMeta { thread_id: 77, arch: Arch::X86_64, os: Os::Linux, clock: ClockType::Boottime };
-
-/// A disk with room for so many bytes.
-#[derive(Debug)]
-struct Disk {
-    files: BTreeMap<String, Vec<u8>>,
-    room: usize,
-    full: io::ErrorKind,
-    /// The longest write that is done at once.
-    at_once: usize,
-    /// Whether files can be cut.
-    cuts: bool,
-    /// Bytes behind the header that can still be overwritten.
-    overwritable: usize,
-    /// Whether after each write all detail that the index points at must be there.
-    in_order: bool,
-}
-
-impl Disk {
-    fn check_order(&self) {
-        let (Some(index), Some(detail)) = (self.files.get(INDEX_FILE), self.files.get(DETAIL_FILE)) else { return };
-        let index = IndexReader::from_bytes(index.as_slice(), INDEX_FILE).expect("the index is readable");
-        let detail = DetailReader::from_bytes(detail.as_slice(), DETAIL_FILE).expect("the detail is readable");
-        let linked = index.events().iter().filter_map(IndexEvent::detail).max();
-        assert!(linked.is_none_or(|linked| detail.get(linked).is_some()), "the index is ahead of the detail");
-    }
-}
-
-#[derive(Clone, Debug)]
-struct RamDisk(Rc<RefCell<Disk>>);
-
-#[derive(Debug)]
-struct RamFile {
-    disk: RamDisk,
-    name: String,
-}
-
-impl RamDisk {
-    fn new(room: usize, full: io::ErrorKind, at_once: usize) -> Self {
-        let files = BTreeMap::new();
-        let disk = Disk { files, room, full, at_once, cuts: true, overwritable: usize::MAX, in_order: false };
-        Self(Rc::new(RefCell::new(disk)))
-    }
-
-    fn roomy() -> Self {
-        Self::new(usize::MAX, io::ErrorKind::StorageFull, usize::MAX)
-    }
-
-    fn set_room(&self, room: usize) {
-        self.0.borrow_mut().room = room;
-    }
-
-    fn thread(&self) -> ThreadReader<Vec<u8>> {
-        let files = &self.0.borrow().files;
-        let index = IndexReader::from_bytes(files[INDEX_FILE].clone(), INDEX_FILE).expect("the index is readable");
-        let detail = files
-            .get(DETAIL_FILE)
-            .map(|bytes| DetailReader::from_bytes(bytes.clone(), DETAIL_FILE).expect("the detail is readable"));
-        ThreadReader::from_parts(index, detail, "memory")
-    }
-}
-
-impl Storage for RamDisk {
-    type File = RamFile;
-
-    fn create(&mut self, name: &str) -> io::Result<RamFile> {
-        let old = self.0.borrow_mut().files.insert(name.to_owned(), Vec::new());
-        assert!(old.is_none(), "{name} is created twice");
-        Ok(RamFile { disk: self.clone(), name: name.to_owned() })
-    }
-
-    fn remove(&mut self, name: &str) {
-        self.0.borrow_mut().files.remove(name);
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        name.into()
-    }
-}
-
-impl Sink for RamFile {
-    fn read_at(&mut self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        let disk = self.disk.0.borrow();
-        let offset = usize::try_from(offset).expect("a small file");
-        let there = disk.files[&self.name].get(offset..).unwrap_or_default();
-        let count = bytes.len().min(there.len()).min(disk.at_once);
-        bytes[..count].copy_from_slice(&there[..count]);
-        Ok(count)
-    }
-
-    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let disk = &mut *self.disk.0.borrow_mut();
-        let used: usize = disk.files.values().map(Vec::len).sum();
-        let file = disk.files.get_mut(&self.name).expect("the file is there");
-        let offset = usize::try_from(offset).expect("a small file");
-        assert!(offset <= file.len(), "no holes");
-        let most = (file.len() - offset) + disk.room.saturating_sub(used);
-        let mut count = bytes.len().min(most).min(disk.at_once);
-        if (64..file.len()).contains(&offset) {
-            count = count.min(disk.overwritable);
-            disk.overwritable = disk.overwritable.saturating_sub(count);
-        }
-        if count == 0 {
-            return Err(disk.full.into());
-        }
-        file.truncate(file.len().max(offset));
-        let overwritten = count.min(file.len() - offset);
-        file[offset..offset + overwritten].copy_from_slice(&bytes[..overwritten]);
-        file.extend_from_slice(&bytes[overwritten..count]);
-        if disk.in_order && offset > 0 {
-            disk.check_order();
-        }
-        Ok(count)
-    }
-
-    fn set_len(&mut self, length: u64) -> io::Result<()> {
-        let length = usize::try_from(length).expect("a small file");
-        if !self.disk.0.borrow().cuts {
-            return Err(io::ErrorKind::Other.into());
-        }
-        self.disk.0.borrow_mut().files.get_mut(&self.name).expect("the file is there").resize(length, 0);
-        Ok(())
-    }
-}
 
 /// Calls `then` with time, function, kind and detail of the event with this number; every third has detail.
 fn with_event<T>(number: u64, then: impl FnOnce(u64, u64, EventKind, Option<&Detail<'_>>) -> T) -> T {
@@ -440,68 +317,4 @@ fn a_writer_is_small() {
     assert!(size_of_val(&writer) < 1024);
     assert_eq!(writer.bytes(), 64);
     assert_eq!(writer.time_range(), None);
-}
-
-#[test]
-fn late_links_that_cannot_be_written_leave_sound_files() {
-    const EVENTS: u64 = 36;
-    // A link is an aligned word, which the kernel writes whole or not at all.
-    let mut failed = 0;
-    for overwritable in (0..1_000).step_by(4) {
-        let disk = RamDisk::roomy();
-        disk.0.borrow_mut().overwritable = overwritable;
-        let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
-        let (flushed, error) = write_until_failure(&mut writer, EVENTS, append_late);
-        let error = error.or_else(|| writer.flush().err());
-        let safe = error.as_ref().map_or(EVENTS, |error| error.safe_events().expect("a write error"));
-        assert!(safe >= flushed);
-        let summary = writer.finish().unwrap();
-        let thread = disk.thread();
-        assert_eq!((summary.event_count, thread.recovered()), (safe, false));
-        failed += u32::from(error.is_some());
-        let linked = check(&thread, safe);
-        assert!(linked <= summary.detail_count && (error.is_some() || linked == 12));
-        // What was written of the links is as good as ever, and none leads to another event's detail.
-        for position in 0..u32::try_from(summary.detail_count).unwrap() {
-            thread.index_of(position).expect("links agree");
-        }
-    }
-    assert!((100..200).contains(&failed), "{failed} of 250 disks were too small");
-}
-
-#[test]
-fn links_set_late_reach_the_file_after_their_detail() {
-    let disk = RamDisk::roomy();
-    disk.0.borrow_mut().in_order = true;
-    let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
-    (0..6_000).for_each(|number| append_late(&mut writer, number).unwrap());
-    writer.flush().unwrap();
-    for number in 6_000..40_000 {
-        with_event(number, |time, function, kind, _| writer.append(time, function, kind, 3)).unwrap();
-    }
-    // Far back, over several stretches, while newer events are still buffered.
-    for number in (6_000..40_000_u64).step_by(3) {
-        let index_seq = u32::try_from(number).unwrap();
-        with_event(number, |time, function, kind, detail| {
-            writer.add_detail(index_seq, time, function, kind, detail.unwrap()).unwrap();
-        });
-    }
-    let (events, details) = (writer.event_count(), writer.detail_count());
-    writer.finish().unwrap();
-    assert_eq!(check(&disk.thread(), events), details);
-    assert_eq!(details, 2_000 + 34_000_u64.div_ceil(3));
-}
-
-#[test]
-fn late_detail_still_comes_to_a_full_file_and_none_to_a_lost_one() {
-    let disk = RamDisk::roomy();
-    let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
-    let detail = Detail::Function(FunctionDetail::default());
-    writer.pretend_written(MAX_EVENTS - 1);
-    let last = writer.append(1, 1, EventKind::Call, 0).unwrap();
-    assert!(writer.is_full());
-    let error = writer.add_detail(5, 1, 1, EventKind::Call, &detail).unwrap_err();
-    assert!(error.to_string().starts_with("cannot read index.atf back"), "{error}");
-    assert_eq!(writer.add_detail(last, 1, 1, EventKind::Call, &detail).unwrap(), 0);
-    assert_eq!(writer.detail_count(), 1);
 }
