@@ -17,7 +17,7 @@ use crate::{
     loss::count,
     maps::{CAPTURES, config},
     record::Place,
-    registers,
+    registers::{self, Frame},
 };
 
 const PAGE: u64 = 4096;
@@ -26,8 +26,8 @@ const STACK_BASE: u8 = 8;
 
 /// Delivers `record` with its detail and what its function's capture names, or counts it as lost. May sleep.
 #[inline(always)]
-pub fn submit(mut record: Record, ctx: &impl EbpfContext) {
-    let Some(capture) = CAPTURES.get_ptr(record.function_id) else { return detail::submit(record, ctx) };
+pub fn submit(mut record: Record, frame: Frame, ctx: &impl EbpfContext) {
+    let Some(capture) = CAPTURES.get_ptr(record.function_id) else { return detail::submit(record, frame, ctx) };
     // SAFETY: an element of this hash is never changed or removed.
     let capture: &Capture = unsafe { &*capture };
     record.flags |= flags::DETAIL | flags::MEMORY;
@@ -52,7 +52,7 @@ pub fn submit(mut record: Record, ctx: &impl EbpfContext) {
         Err(reason) => return count(&record, reason),
     };
     let stack_bytes = if is_call { u64::from(config!(stack_bytes)) } else { 0 };
-    let detail = detail::fill(&place, record, stack_bytes, ctx);
+    let detail = detail::fill(&place, record, frame, stack_bytes, ctx);
     let mut filled = 0;
     for index in 0..MAX_SLOTS as u32 {
         if index >= config!(capture_slots) {

@@ -6,7 +6,12 @@
 use ada_format::wire::{Detail, Record, flags, kind};
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_probe_read_user};
 
-use crate::{loss::count, maps::config, record::Place, registers};
+use crate::{
+    loss::count,
+    maps::config,
+    record::Place,
+    registers::{self, Frame},
+};
 
 const PAGE: u64 = 4096;
 /// One less than the most bytes of stack that the format holds.
@@ -18,7 +23,7 @@ pub const STACK_AT: usize = DETAIL_AT + size_of::<Detail>();
 
 /// Delivers `record` with its detail, or counts it as lost.
 #[inline(always)]
-pub fn submit(mut record: Record, ctx: &impl EbpfContext) {
+pub fn submit(mut record: Record, frame: Frame, ctx: &impl EbpfContext) {
     record.flags |= flags::DETAIL;
     let (length, stack_bytes) = if record.kind == kind::CALL {
         (STACK_AT as u64 + u64::from(config!(stack_bytes)), u64::from(config!(stack_bytes)))
@@ -28,7 +33,7 @@ pub fn submit(mut record: Record, ctx: &impl EbpfContext) {
     let place = if record.kind == kind::CALL { Place::reserve(length) } else { Place::reserve(STACK_AT as u64) };
     match place {
         Ok(place) => {
-            fill(&place, record, stack_bytes, ctx);
+            fill(&place, record, frame, stack_bytes, ctx);
             place.submit();
         }
         Err(reason) => count(&record, reason),
@@ -37,23 +42,27 @@ pub fn submit(mut record: Record, ctx: &impl EbpfContext) {
 
 /// Writes everything but copied memory into a place that has room for it, and returns the detail.
 #[inline(always)]
-pub fn fill<'a>(place: &'a Place, record: Record, stack_bytes: u64, ctx: &impl EbpfContext) -> &'a mut Detail {
+pub fn fill<'a>(
+    place: &'a Place,
+    record: Record,
+    frame: Frame,
+    stack_bytes: u64,
+    ctx: &impl EbpfContext,
+) -> &'a mut Detail {
     // SAFETY: the place begins with a record and its detail, aligned like the ring; the reference lives no longer than the place.
     let detail = unsafe {
         place.bytes.cast::<Record>().write(record);
         &mut *place.bytes.add(DETAIL_AT).cast::<Detail>()
     };
-    let rsp = registers::stack_pointer(ctx);
     detail.slots = 0;
     if record.kind == kind::CALL {
-        registers::of_call(ctx, rsp, &mut detail.registers);
-        detail.stack_pointer = rsp;
+        registers::of_call(ctx, frame, &mut detail.registers);
+        detail.stack_pointer = frame.sp;
         // SAFETY: the place has `stack_bytes` bytes there.
-        detail.stack_size = unsafe { copy_stack(place.bytes.add(STACK_AT), stack_bytes, rsp) };
+        detail.stack_size = unsafe { copy_stack(place.bytes.add(STACK_AT), stack_bytes, frame.sp) };
     } else {
         registers::of_return(ctx, &mut detail.registers);
-        // On a thread's own stack the record has what it was at the entry.
-        detail.stack_pointer = if record.stack == 0 { record.sp } else { rsp };
+        detail.stack_pointer = frame.sp;
         detail.stack_size = 0;
     }
     detail

@@ -23,21 +23,19 @@ mod registers;
 mod signal;
 mod task;
 
-use ada_format::wire::{cookie, flags, kind};
+use ada_format::wire::{cookie, kind};
 use aya_ebpf::{
     EbpfContext,
     macros::{raw_tracepoint, uprobe, uretprobe},
     programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
 
-use crate::{maps::follow, task::Task};
+use crate::{maps::follow, registers::Frame, task::Task};
 
 #[uprobe]
 fn function_entry(ctx: ProbeContext) -> u32 {
     if let Some(ids) = ids::recorded() {
-        let (sp, chained) = registers::entry_frame(&ctx);
-        let flags = if chained { flags::CHAINED } else { 0 };
-        record::function(ids, kind::CALL, flags, sp, &ctx);
+        record::call(ids, Frame::at_entry(&ctx), &ctx);
     }
     0
 }
@@ -45,7 +43,7 @@ fn function_entry(ctx: ProbeContext) -> u32 {
 #[uretprobe]
 fn function_return(ctx: RetProbeContext) -> u32 {
     if let Some(ids) = ids::recorded() {
-        record::function(ids, kind::RETURN, 0, registers::stack_pointer_before_return(&ctx), &ctx);
+        record::ret(ids, registers::stack_pointer_before_return(&ctx), &ctx);
     }
     0
 }
@@ -54,7 +52,7 @@ fn function_return(ctx: RetProbeContext) -> u32 {
 fn function_exit(ctx: ProbeContext) -> u32 {
     if let Some(ids) = ids::recorded() {
         // At a `ret`, or a jump to another function, the stack pointer is again what it was at the entry.
-        record::function(ids, kind::RETURN, 0, registers::stack_pointer(&ctx), &ctx);
+        record::ret(ids, registers::stack_pointer(&ctx), &ctx);
     }
     0
 }
@@ -62,9 +60,7 @@ fn function_exit(ctx: ProbeContext) -> u32 {
 #[uprobe(sleepable)]
 fn entry_capturing(ctx: ProbeContext) -> u32 {
     if let Some(ids) = ids::recorded() {
-        let (sp, chained) = registers::entry_frame(&ctx);
-        let flags = if chained { flags::CHAINED } else { 0 };
-        record::capturing(ids, kind::CALL, flags, sp, &ctx);
+        record::capturing_call(ids, Frame::at_entry(&ctx), &ctx);
     }
     0
 }
@@ -72,7 +68,7 @@ fn entry_capturing(ctx: ProbeContext) -> u32 {
 #[uretprobe(sleepable)]
 fn return_capturing(ctx: RetProbeContext) -> u32 {
     if let Some(ids) = ids::recorded() {
-        record::capturing(ids, kind::RETURN, 0, registers::stack_pointer_before_return(&ctx), &ctx);
+        record::capturing_ret(ids, registers::stack_pointer_before_return(&ctx), &ctx);
     }
     0
 }
@@ -80,7 +76,7 @@ fn return_capturing(ctx: RetProbeContext) -> u32 {
 #[uprobe(sleepable)]
 fn exit_capturing(ctx: ProbeContext) -> u32 {
     if let Some(ids) = ids::recorded() {
-        record::capturing(ids, kind::RETURN, 0, registers::stack_pointer(&ctx), &ctx);
+        record::capturing_ret(ids, registers::stack_pointer(&ctx), &ctx);
     }
     0
 }
@@ -92,8 +88,7 @@ fn go_entry(ctx: ProbeContext) -> u32 {
         return 0;
     }
     if let Some(ids) = ids::recorded() {
-        let (sp, stack) = go::frame(&ctx);
-        record::on_stack(ids, kind::CALL, sp, stack, cookie, &ctx);
+        record::on_stack(ids, kind::CALL, go::place(&ctx), cookie, &ctx);
     }
     0
 }
@@ -101,8 +96,7 @@ fn go_entry(ctx: ProbeContext) -> u32 {
 #[uprobe]
 fn go_exit(ctx: ProbeContext) -> u32 {
     if let Some(ids) = ids::recorded() {
-        let (sp, stack) = go::frame(&ctx);
-        record::on_stack(ids, kind::RETURN, sp, stack, record::cookie(&ctx), &ctx);
+        record::on_stack(ids, kind::RETURN, go::place(&ctx), record::cookie(&ctx), &ctx);
     }
     0
 }

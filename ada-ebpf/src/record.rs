@@ -18,7 +18,7 @@ use crate::{
     ids::Ids,
     loss::{add_one, count},
     maps::{COUNTS, RINGS, config, follow},
-    registers,
+    registers::{self, Frame},
 };
 
 type Ring = RingBuf<u8, 4096>;
@@ -39,30 +39,47 @@ pub fn grows_stack(cookie: u64, ctx: &impl EbpfContext) -> bool {
     cookie & cookie::STACK_CHECK != 0 && registers::below_or_equal(ctx)
 }
 
-/// Records a call or return of the function whose probe fired, unless it is filtered out.
+/// Records a call of the function whose probe fired, unless it is filtered out.
 #[inline(always)]
-pub fn function(ids: Ids, kind: u16, flags: u16, sp: u64, ctx: &impl EbpfContext) {
+pub fn call(ids: Ids, frame: Frame, ctx: &impl EbpfContext) {
+    let flags = if frame.is_chained() { flags::CHAINED } else { 0 };
+    function(ids, Record { sp: frame.sp, kind: kind::CALL, flags, ..Record::default() }, frame, ctx);
+}
+
+/// Records a return, `sp` being the stack pointer at the function's entry, unless it is filtered out.
+#[inline(always)]
+pub fn ret(ids: Ids, sp: u64, ctx: &impl EbpfContext) {
+    let frame = Frame { sp, return_address: 0 };
+    function(ids, Record { sp, kind: kind::RETURN, ..Record::default() }, frame, ctx);
+}
+
+#[inline(always)]
+fn function(ids: Ids, what: Record, frame: Frame, ctx: &impl EbpfContext) {
     let filtered = config!(filter.any) != 0;
     if filtered && !filter::wants(ids) {
         return;
     }
     let cookie = cookie(ctx);
+    let Record { sp, kind, flags, .. } = what;
     let mut record = Record { function_id: plain(cookie), sp, kind, flags, ..stamped(ids) };
     if !filtered || filter::passes(&mut record) {
-        emit(record, cookie, ctx);
+        emit(record, cookie, frame, ctx);
     }
 }
 
 /// Records a call or return on a stack that need not be the thread's own, unless it is filtered out.
 #[inline(always)]
-pub fn on_stack(ids: Ids, kind: u16, sp: u64, stack: u32, cookie: u64, ctx: &impl EbpfContext) {
+pub fn on_stack(ids: Ids, kind: u16, place: (u64, u32), cookie: u64, ctx: &impl EbpfContext) {
     let filtered = config!(filter.any) != 0;
     if filtered && !filter::wants(ids) {
         return;
     }
+    let (sp, stack) = place;
     let record = Record { function_id: cookie & !cookie::FLAGS, sp, kind, stack, ..stamped(ids) };
     if !filtered || filter::passes_by_itself(&record) {
-        emit(record, cookie, ctx);
+        // Only detail needs it.
+        let frame = if config!(detail) == 0 { Frame::NONE } else { Frame::at_entry(ctx) };
+        emit(record, cookie, frame, ctx);
     }
 }
 
@@ -73,25 +90,38 @@ fn plain(cookie: u64) -> u64 {
 }
 
 #[inline(always)]
-fn emit(record: Record, cookie: u64, ctx: &impl EbpfContext) {
+fn emit(record: Record, cookie: u64, frame: Frame, ctx: &impl EbpfContext) {
     if config!(detail) == 0 || cookie & cookie::DETAIL == 0 {
         submit(record);
     } else {
-        detail::submit(record, ctx);
+        detail::submit(record, frame, ctx);
     }
 }
 
-/// Records a call or return of a function of whose memory something is copied, unless it is filtered out. Only in
-/// programs that may sleep.
+/// The same as [`call`] of a function of whose memory something is copied. Only in programs that may sleep.
 #[inline(always)]
-pub fn capturing(ids: Ids, kind: u16, flags: u16, sp: u64, ctx: &impl EbpfContext) {
+pub fn capturing_call(ids: Ids, frame: Frame, ctx: &impl EbpfContext) {
+    let flags = if frame.is_chained() { flags::CHAINED } else { 0 };
+    capturing(ids, Record { sp: frame.sp, kind: kind::CALL, flags, ..Record::default() }, frame, ctx);
+}
+
+/// The same as [`ret`] of such a function.
+#[inline(always)]
+pub fn capturing_ret(ids: Ids, sp: u64, ctx: &impl EbpfContext) {
+    let frame = Frame { sp, return_address: 0 };
+    capturing(ids, Record { sp, kind: kind::RETURN, ..Record::default() }, frame, ctx);
+}
+
+#[inline(always)]
+fn capturing(ids: Ids, what: Record, frame: Frame, ctx: &impl EbpfContext) {
     let filtered = config!(filter.any) != 0;
     if filtered && !filter::wants(ids) {
         return;
     }
+    let Record { sp, kind, flags, .. } = what;
     let mut record = Record { function_id: cookie(ctx) & !cookie::FLAGS, sp, kind, flags, ..stamped(ids) };
     if !filtered || filter::passes(&mut record) {
-        capture::submit(record, ctx);
+        capture::submit(record, frame, ctx);
     }
 }
 

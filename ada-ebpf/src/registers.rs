@@ -95,12 +95,31 @@ pub fn below_or_equal(ctx: &impl EbpfContext) -> bool {
     config!(arch) == arch::X86_64 && load!(ctx, x86_64::FLAGS) & (CARRY | ZERO) != 0
 }
 
-/// At a function's first instruction: the stack pointer, and whether the return address is a return probe's trampoline.
-#[inline(always)]
-pub fn entry_frame(ctx: &impl EbpfContext) -> (u64, bool) {
-    let sp = stack_pointer(ctx);
-    let address = return_address(ctx, sp);
-    (sp, address != 0 && address % TRAMPOLINE_ALIGNMENT == 0)
+/// A function's frame as its call has made it.
+#[derive(Clone, Copy)]
+pub struct Frame {
+    /// The stack pointer at its first instruction.
+    pub sp: u64,
+    /// 0 if it cannot be read.
+    pub return_address: u64,
+}
+
+impl Frame {
+    /// Not looked at.
+    pub const NONE: Self = Self { sp: 0, return_address: 0 };
+
+    /// At a function's first instruction.
+    #[inline(always)]
+    pub fn at_entry(ctx: &impl EbpfContext) -> Self {
+        let sp = stack_pointer(ctx);
+        Self { sp, return_address: return_address(ctx, sp) }
+    }
+
+    /// Whether the function returns to a return probe's trampoline.
+    #[inline(always)]
+    pub fn is_chained(self) -> bool {
+        self.return_address != 0 && self.return_address % TRAMPOLINE_ALIGNMENT == 0
+    }
 }
 
 #[inline(always)]
@@ -115,7 +134,7 @@ fn return_address(ctx: &impl EbpfContext, sp: u64) -> u64 {
 
 /// The argument registers and frame of a call, in ATF v2's order.
 #[inline(always)]
-pub fn of_call(ctx: &impl EbpfContext, sp: u64, to: &mut Registers) {
+pub fn of_call(ctx: &impl EbpfContext, frame: Frame, to: &mut Registers) {
     if config!(arch) == arch::X86_64 {
         to.regs[0] = load!(ctx, x86_64::RDI);
         to.regs[1] = load!(ctx, x86_64::RSI);
@@ -128,7 +147,7 @@ pub fn of_call(ctx: &impl EbpfContext, sp: u64, to: &mut Registers) {
     } else {
         arm64_arguments(ctx, to);
     }
-    to.return_address = return_address(ctx, sp);
+    to.return_address = frame.return_address;
     to.frame_pointer = frame_pointer(ctx);
 }
 
