@@ -24,6 +24,7 @@ const SAME_STACK: u64 = 1 << 20;
 struct Frame {
     sp: u64,
     function_id: u64,
+    time_ns: u64,
     depth: u32,
     /// Whether its return will be seen.
     awaited: Awaited,
@@ -52,6 +53,8 @@ pub struct Call {
     pub chained: bool,
     /// How the function's return will be seen.
     pub returns: Expect,
+    /// When.
+    pub time_ns: u64,
 }
 
 /// How a function's return is seen.
@@ -98,6 +101,8 @@ pub struct CallStack {
     unreturned: Unreturned,
     /// Calls that the latest event proves to be left, innermost first.
     left: Vec<Left>,
+    /// When the call began that the latest return has ended.
+    called_ns: u64,
     /// A frame that was given up has returned after all: this thread switches stacks, and what looks left may wait.
     switches: bool,
 }
@@ -130,7 +135,7 @@ impl CallStack {
                 Awaited::Pending
             }
         };
-        self.push(Frame { sp: call.sp, function_id: call.function_id, depth, awaited });
+        self.push(Frame { sp: call.sp, function_id: call.function_id, time_ns: call.time_ns, depth, awaited });
         depth
     }
 
@@ -151,9 +156,10 @@ impl CallStack {
             while self.frames.last().is_some_and(|top| !is_it(top)) {
                 self.give_up(sp);
             }
-            let depth = self.pop().map_or(0, |frame| frame.depth);
+            let returned = self.pop();
             self.in_kernel = self.pending;
-            return Ok(depth);
+            self.called_ns = returned.map_or(0, |frame| frame.time_ns);
+            return Ok(returned.map_or(0, |frame| frame.depth));
         }
         while self.frames.last().is_some_and(|top| top.sp < sp) {
             self.give_up(sp);
@@ -170,6 +176,12 @@ impl CallStack {
         self.aside.clear();
         self.pending = 0;
         self.in_kernel = 0;
+    }
+
+    /// When the call began that the latest known return has ended.
+    #[must_use]
+    pub fn called_ns(&self) -> u64 {
+        self.called_ns
     }
 
     /// The calls that the latest call or return proved to be left, innermost first.
@@ -224,6 +236,7 @@ impl CallStack {
     /// The frame at `index` of those set aside has returned after all: its callers, set aside after it, live too.
     fn take_back(&mut self, index: usize) -> u32 {
         let returned = self.aside.remove(index);
+        self.called_ns = returned.time_ns;
         self.switches = true;
         self.unreturned.unwound -= 1;
         // Frames are given up from the innermost outwards: callers lie behind, each with a lower depth.
@@ -254,7 +267,7 @@ mod tests {
     use super::*;
 
     fn call(sp: u64, function_id: u64) -> Call {
-        Call { sp, function_id, chained: false, returns: Expect::ReturnProbe }
+        Call { sp, function_id, chained: false, returns: Expect::ReturnProbe, time_ns: 0 }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod demux;
 mod depth;
+mod files;
 pub mod flight;
 mod ledger;
 mod life;

@@ -13,6 +13,7 @@ use std::{
 use super::{demux::Demux, ledger::Ledger, life::Life};
 use crate::{
     backend::{AttachError, Losses, Running, Waker},
+    clock,
     plan::Plan,
 };
 
@@ -161,6 +162,7 @@ impl<R: Running> Pump<R> {
     }
 
     fn tick(&mut self) -> Result<(), AttachError> {
+        self.demux.tick(clock::boottime_ns());
         self.demux.flush();
         self.running.losses(&mut self.losses)?;
         self.demux.note_losses(&self.losses);
@@ -179,7 +181,7 @@ impl<R: Running> Pump<R> {
 
     fn finish(&mut self, failed: Option<&AttachError>) -> Result<(), AttachError> {
         let losses = self.tick();
-        self.demux.finish();
+        self.demux.finish(clock::boottime_ns());
         self.tell_lives();
         let mut ledger = self.demux.ledger().clone();
         if let Some(error) = failed.or(losses.as_ref().err()) {

@@ -198,6 +198,12 @@ impl FlightRecorder {
         self.windows.revision()
     }
 
+    /// Details that were kept so far.
+    #[must_use]
+    pub fn details(&self) -> u64 {
+        self.windows.details()
+    }
+
     /// How it stands at `now_ns`.
     #[must_use]
     pub fn status(&self, now_ns: u64) -> FlightStatus {
