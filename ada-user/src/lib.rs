@@ -27,3 +27,5 @@ pub mod session;
 pub mod spec;
 pub mod suggest;
 pub mod target;
+pub mod timespan;
+pub mod trigger;

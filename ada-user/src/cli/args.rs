@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
+use ada_user::timespan;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::filters::FilterArgs;
@@ -244,22 +245,9 @@ pub(crate) enum Format {
     Jsonl,
 }
 
-/// A time span as people type it: a number with ns, us, ms, s, m or h; seconds without.
+/// A time span: a number with ns, us, ms, s, m or h; seconds without.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let complaint = || format!("'{text}' is not a time; write it like 500ms, 10s or 2m");
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: f64 = number.parse().map_err(|_| complaint())?;
-    let seconds = match unit {
-        "ns" => 1e-9,
-        "us" | "µs" => 1e-6,
-        "ms" => 1e-3,
-        "" | "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(complaint()),
-    };
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| complaint())
+    timespan::parse(text).map_err(|error| error.to_string())
 }
 
 /// A time span that a recording can take: a century at most, which every clock can add.
@@ -295,17 +283,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn durations() {
-        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
-        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for wrong in ["", "s", "1x", "-1s", "1e400s", "ten"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

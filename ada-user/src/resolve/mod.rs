@@ -3,6 +3,7 @@
 //! Invariant: every function of the plan lies in an executable segment, at the start of an instruction; and `returns`
 //! is only set where the return address lies on top of the stack, at a function's first instruction.
 
+mod among;
 mod catalogue;
 mod demangle;
 mod error;
@@ -20,6 +21,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+pub use among::among;
 pub use demangle::demangle;
 pub use error::ResolveError;
 pub use excludes::DEFAULT_EXCLUDES;
