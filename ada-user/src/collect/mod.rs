@@ -4,6 +4,7 @@
 
 mod demux;
 mod depth;
+pub mod flight;
 mod ledger;
 mod life;
 mod pump;

@@ -44,6 +44,11 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// What this thread has allocated so far.
+pub(super) fn allocations() -> u64 {
+    ALLOCATIONS.with(Cell::get)
+}
+
 fn plan() -> Plan {
     let id = ModuleId(0);
     let path = std::path::PathBuf::from("program");
