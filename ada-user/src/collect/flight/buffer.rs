@@ -263,16 +263,15 @@ mod tests {
 
     use ada_format::{
         layout::EventKind,
-        write::{Detail, FunctionDetail},
+        write::{Detail, FunctionDetail, Memory},
     };
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
-    use crate::collect::flight::entry::Memory;
 
     fn entry<'a>(thread: u32, time_ns: u64, memory: &'a [Memory<'a>]) -> Entry<'a> {
-        let detail = Detail::Function(FunctionDetail::default());
-        Entry { thread, index_seq: time_ns as u32, time_ns, function_id: 5, kind: EventKind::Call, detail, memory }
+        let detail = Detail::Function(FunctionDetail { memory, ..FunctionDetail::default() });
+        Entry { thread, index_seq: time_ns as u32, time_ns, function_id: 5, kind: EventKind::Call, detail }
     }
 
     fn times(buffer: &mut DetailBuffer, judge: impl FnMut(u64) -> Verdict) -> Vec<u64> {

@@ -10,7 +10,7 @@
 use ada_format::{
     layout::{EventKind, MAX_STACK},
     wire::{MAX_SIGNAL_REGISTERS, MAX_SLOTS},
-    write::{Detail, FunctionDetail, SignalDetail},
+    write::{Detail, FunctionDetail, Memory, SignalDetail},
 };
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
@@ -30,23 +30,8 @@ pub struct Entry<'a> {
     pub function_id: u64,
     /// What the event is.
     pub kind: EventKind,
-    /// Registers and stack. At most 512 bytes of stack and 34 registers are kept.
+    /// Registers, stack and memory. At most 512 bytes of stack, 8 pieces of memory and 34 registers are kept.
     pub detail: Detail<'a>,
-    /// Memory that was copied at a call or return: at most 8 pieces are kept.
-    pub memory: &'a [Memory<'a>],
-}
-
-/// A piece of copied memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory<'a> {
-    /// Which of the function's pieces it is.
-    pub slot: u8,
-    /// Where it was in the target.
-    pub address: u64,
-    /// Length of the whole in the target, in bytes.
-    pub full_length: u32,
-    /// What was copied of it.
-    pub bytes: &'a [u8],
 }
 
 const FUNCTION: u8 = 1;
@@ -101,7 +86,7 @@ struct Piece {
 pub(super) fn encoded_length(entry: &Entry<'_>) -> usize {
     let payload = match &entry.detail {
         Detail::Function(function) => {
-            let memory: usize = memory_of(entry).iter().map(|piece| size_of::<Piece>() + piece.bytes.len()).sum();
+            let memory: usize = memory_of(function).iter().map(|piece| size_of::<Piece>() + piece.bytes.len()).sum();
             size_of::<FunctionPart>() + stack_of(function).len() + memory
         }
         Detail::Signal(signal) => size_of::<SignalPart>() + size_of_val(registers_of(signal)),
@@ -112,7 +97,7 @@ pub(super) fn encoded_length(entry: &Entry<'_>) -> usize {
 /// Writes the entry to `place`, which is [`encoded_length`] long.
 pub(super) fn encode(entry: &Entry<'_>, place: &mut [u8]) {
     let (payload, pieces) = match &entry.detail {
-        Detail::Function(_) => (FUNCTION, memory_of(entry).len()),
+        Detail::Function(function) => (FUNCTION, memory_of(function).len()),
         Detail::Signal(_) => (SIGNAL, 0),
     };
     let head = Head {
@@ -129,7 +114,7 @@ pub(super) fn encode(entry: &Entry<'_>, place: &mut [u8]) {
     let mut rest = place;
     put(&mut rest, head.as_bytes());
     match &entry.detail {
-        Detail::Function(function) => put_function(&mut rest, function, memory_of(entry)),
+        Detail::Function(function) => put_function(&mut rest, function),
         Detail::Signal(signal) => put_signal(&mut rest, signal),
     }
 }
@@ -144,7 +129,7 @@ pub(super) fn decode(bytes: &[u8], take: &mut dyn FnMut(&Entry<'_>)) -> bool {
     decoded.is_some()
 }
 
-fn put_function(rest: &mut &mut [u8], function: &FunctionDetail<'_>, memory: &[Memory<'_>]) {
+fn put_function(rest: &mut &mut [u8], function: &FunctionDetail<'_>) {
     let stack = stack_of(function);
     let part = FunctionPart {
         regs: function.regs.map(Into::into),
@@ -155,7 +140,7 @@ fn put_function(rest: &mut &mut [u8], function: &FunctionDetail<'_>, memory: &[M
     };
     put(rest, part.as_bytes());
     put(rest, stack);
-    for piece in memory {
+    for piece in memory_of(function) {
         let head = Piece {
             address: piece.address.into(),
             full_length: piece.full_length.into(),
@@ -198,8 +183,9 @@ fn take_function(head: &Head, rest: &[u8], take: &mut dyn FnMut(&Entry<'_>)) -> 
         frame_pointer: part.frame_pointer.get(),
         stack_pointer: part.stack_pointer.get(),
         stack,
+        memory,
     };
-    take(&entry(head, Detail::Function(function), memory)?);
+    take(&entry(head, Detail::Function(function))?);
     Some(())
 }
 
@@ -212,11 +198,11 @@ fn take_signal(head: &Head, rest: &[u8], take: &mut dyn FnMut(&Entry<'_>)) -> Op
         *register = word.get();
     }
     let (number, code, fault_address) = (part.number.get(), part.code.get(), part.fault_address.get());
-    take(&entry(head, Detail::Signal(SignalDetail { number, code, fault_address, registers }), &[])?);
+    take(&entry(head, Detail::Signal(SignalDetail { number, code, fault_address, registers }))?);
     Some(())
 }
 
-fn entry<'a>(head: &Head, detail: Detail<'a>, memory: &'a [Memory<'a>]) -> Option<Entry<'a>> {
+fn entry<'a>(head: &Head, detail: Detail<'a>) -> Option<Entry<'a>> {
     Some(Entry {
         thread: head.thread.get(),
         index_seq: head.index_seq.get(),
@@ -224,7 +210,6 @@ fn entry<'a>(head: &Head, detail: Detail<'a>, memory: &'a [Memory<'a>]) -> Optio
         function_id: head.function_id.get(),
         kind: EventKind::from_raw(head.kind.into())?,
         detail,
-        memory,
     })
 }
 
@@ -236,8 +221,8 @@ fn registers_of<'a>(signal: &SignalDetail<'a>) -> &'a [u64] {
     signal.registers.get(..MAX_SIGNAL_REGISTERS).unwrap_or(signal.registers)
 }
 
-fn memory_of<'a>(entry: &Entry<'a>) -> &'a [Memory<'a>] {
-    entry.memory.get(..MAX_SLOTS).unwrap_or(entry.memory)
+fn memory_of<'a>(function: &FunctionDetail<'a>) -> &'a [Memory<'a>] {
+    function.memory.get(..MAX_SLOTS).unwrap_or(function.memory)
 }
 
 /// Copies `bytes` to the front of `rest` and moves on behind them.
@@ -283,10 +268,10 @@ mod tests {
             let memory: Vec<_> = pieces.iter().map(|(s, a, l, bytes)| piece((*s, *a, *l, bytes))).collect();
             let [time_ns, function_id, return_address, frame_pointer, stack_pointer] = words;
             let detail = Detail::Function(FunctionDetail {
-                regs, return_address, frame_pointer, stack_pointer, stack: &stack,
+                regs, return_address, frame_pointer, stack_pointer, stack: &stack, memory: &memory,
             });
             let kind = if regs[0] % 2 == 0 { EventKind::Call } else { EventKind::Return };
-            let entry = Entry { thread: 7, index_seq: 9, time_ns, function_id, kind, detail, memory: &memory };
+            let entry = Entry { thread: 7, index_seq: 9, time_ns, function_id, kind, detail };
             prop_assert_eq!(there_and_back(&entry), written(&entry));
         }
 
@@ -296,7 +281,7 @@ mod tests {
         ) {
             let detail = Detail::Signal(SignalDetail { number, code, fault_address, registers: &registers });
             let kind = EventKind::Exception;
-            let entry = Entry { thread: 0, index_seq: 0, time_ns: 1, function_id: 0, kind, detail, memory: &[] };
+            let entry = Entry { thread: 0, index_seq: 0, time_ns: 1, function_id: 0, kind, detail };
             prop_assert_eq!(there_and_back(&entry), written(&entry));
         }
 
@@ -310,15 +295,15 @@ mod tests {
     fn what_is_too_long_is_cut() {
         let stack = [1; MAX_STACK + 8];
         let memory = [Memory::default(); MAX_SLOTS + 1];
-        let detail = Detail::Function(FunctionDetail { stack: &stack, ..FunctionDetail::default() });
+        let detail = Detail::Function(FunctionDetail { stack: &stack, memory: &memory, ..FunctionDetail::default() });
         let kind = EventKind::Call;
-        let entry = Entry { thread: 0, index_seq: 0, time_ns: 1, function_id: 0, kind, detail, memory: &memory };
+        let entry = Entry { thread: 0, index_seq: 0, time_ns: 1, function_id: 0, kind, detail };
         let mut place = vec![0; encoded_length(&entry)];
         encode(&entry, &mut place);
         let mut seen = (0, 0);
         assert!(decode(&place, &mut |entry| {
             if let Detail::Function(function) = entry.detail {
-                seen = (function.stack.len(), entry.memory.len());
+                seen = (function.stack.len(), function.memory.len());
             }
         }));
         assert_eq!(seen, (MAX_STACK, MAX_SLOTS));

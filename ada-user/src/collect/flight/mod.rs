@@ -29,7 +29,7 @@ use crate::{timespan, trigger::Roll};
 pub use self::{
     armed::{Armed, TriggerId, TriggerTable},
     buffer::{DetailBuffer, SMALLEST_BUFFER},
-    entry::{Entry, Memory},
+    entry::Entry,
     windows::{ALL_TRIGGERS_LISTED, Fired, TRIGGERS_LISTED, WINDOWS_LISTED, Window},
 };
 

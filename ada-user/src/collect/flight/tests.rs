@@ -17,7 +17,7 @@ const S: u64 = 1_000_000_000;
 
 fn entry(thread: u32, index_seq: u32, time_ns: u64, stack: &[u8]) -> Entry<'_> {
     let detail = Detail::Function(FunctionDetail { stack, ..FunctionDetail::default() });
-    Entry { thread, index_seq, time_ns, function_id: 1, kind: EventKind::Call, detail, memory: &[] }
+    Entry { thread, index_seq, time_ns, function_id: 1, kind: EventKind::Call, detail }
 }
 
 /// A recorder and the files that its details would go to.
