@@ -6,6 +6,7 @@
 pub mod backend;
 pub mod clock;
 pub mod collect;
+pub mod control;
 pub mod disasm;
 pub mod doctor;
 pub mod elf;

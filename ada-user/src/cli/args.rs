@@ -47,6 +47,10 @@ pub(crate) enum Command {
     List(ListArgs),
     /// Check what this machine and a target allow, with the mend for what they do not
     Doctor(DoctorArgs),
+    /// Keep the details around this moment, in a recording whose flight recorder waits for it (docs/flight.md)
+    Mark(MarkArgs),
+    /// Steer a recording that is under way: its triggers, its state, its end
+    Control(ControlArgs),
     /// Print shell completions
     Completions {
         /// The shell
@@ -207,6 +211,27 @@ pub(crate) struct DumpArgs {
 pub(crate) struct RecoverArgs {
     /// The session's folder [default: the newest below ada_traces]
     pub(crate) session: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MarkArgs {
+    /// The session's folder [default: the newest below ada_traces that is being recorded]; and a text for the manifest
+    #[arg(value_name = "SESSION|TEXT", num_args = 0..=2)]
+    pub(crate) words: Vec<String>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ControlArgs {
+    /// The session's folder [default: the newest below ada_traces that is being recorded]; and what to do: mark [TEXT],
+    /// add-trigger TRIGGER, remove-trigger N, list-triggers, status, or stop
+    #[arg(value_name = "SESSION|COMMAND", num_args = 1..=3, required = true)]
+    pub(crate) words: Vec<String>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Args)]
