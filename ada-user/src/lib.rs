@@ -27,3 +27,4 @@ pub mod session;
 pub mod spec;
 pub mod suggest;
 pub mod target;
+pub mod types;
