@@ -11,13 +11,16 @@ use super::present;
 use super::text::{flags, is_cut, named};
 use crate::manifest::{Form, Named, Signature, Value};
 
+/// What [`values`] calls what was given back.
+pub const RETURN: &str = "return";
+
 /// Arguments of a call by name, or what it gave back as `return`. A parameter without a name is called `arg0`, …, by its
 /// position.
 #[must_use]
 pub fn values(signature: &Signature, observed: &Observed<'_>) -> Vec<(String, Json)> {
     if observed.moment == Moment::Return {
         let value = signature.returns.as_ref().and_then(|value| top(value, observed));
-        return value.map(|value| ("return".to_owned(), value)).into_iter().collect();
+        return value.map(|value| (RETURN.to_owned(), value)).into_iter().collect();
     }
     let named = |(index, name): (usize, &str)| if name.is_empty() { format!("arg{index}") } else { name.to_owned() };
     let parameters = present(signature, observed).enumerate();

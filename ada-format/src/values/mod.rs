@@ -12,7 +12,7 @@ mod text;
 
 use crate::manifest::{Parameter, Signature};
 
-pub use self::json::values;
+pub use self::json::{RETURN, values};
 pub use self::observed::{Memory, Moment, Observed};
 pub use self::quote::quote;
 pub use self::text::{write_call, write_signature};

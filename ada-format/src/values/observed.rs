@@ -2,7 +2,9 @@
 //!
 //! Invariant: nothing is read beyond what was recorded: a byte that is not there makes the whole number unknown.
 
+use crate::layout::DetailType;
 use crate::manifest::{Location, Part, Value};
+use crate::read::{DetailEvent, Payload};
 use crate::wire::MAX_SLOTS;
 
 /// Whether something is a call or a return.
@@ -51,6 +53,24 @@ impl<'a> Observed<'a> {
             }
         }
         Self { moment, registers, stack, memory: slots }
+    }
+
+    /// A detail event of a call or return; `None` if it is another, or too short.
+    #[must_use]
+    pub fn event(event: &DetailEvent<'a>) -> Option<Self> {
+        let moment = match event.detail_type()? {
+            DetailType::FunctionCall => Moment::Call,
+            DetailType::FunctionReturn => Moment::Return,
+            DetailType::SignalDelivery => return None,
+        };
+        let Payload::Function(function) = event.payload()? else { return None };
+        let memory = function.memory().map(|piece| Memory {
+            slot: piece.slot,
+            address: piece.address,
+            full_length: piece.full_length,
+            bytes: piece.bytes,
+        });
+        Some(Self::new(moment, function.fixed.regs.map(|register| register.get()), function.stack, memory))
     }
 
     pub(super) fn of<'b>(&'b self, value: &'b Value) -> Bytes<'b> {

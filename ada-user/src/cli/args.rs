@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::filters::FilterArgs;
+use super::{detail::DetailArgs, filters::FilterArgs};
 
 /// Record every call and return of chosen functions of a running or launched program, without rebuilding it.
 #[derive(Debug, Parser)]
@@ -75,9 +75,10 @@ pub(crate) struct ChoiceArgs {
     /// Where in a function its probe goes: at the cheapest instruction that sees the same calls, or at its first
     #[arg(long, value_enum, default_value_t = Place::Cheapest, value_name = "WHERE")]
     pub(crate) placement: Place,
-    /// Record the argument and return-value registers of every event as well
-    #[arg(long)]
-    pub(crate) detail: bool,
+    /// Record the registers of every call and return as well, and at a call the stack; with a SPEC, only of those functions;
+    /// repeatable
+    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(crate) detail: Vec<String>,
     /// More names: an ELF file of the same build with symbols, or text as nm or perf-PID.map write it; for one library
     /// as LIB=FILE; repeatable
     #[arg(long, value_name = "[LIB=]FILE")]
@@ -133,7 +134,9 @@ pub(crate) struct RecordArgs {
     /// Command to start and record, after --
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
-    /// Last, for the heading that it sets.
+    /// Last, for the headings that they set.
+    #[command(flatten)]
+    pub(crate) detail: DetailArgs,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
 }

@@ -8,13 +8,13 @@ use std::{
 
 use ada_user::{
     plan::Plan,
-    resolve::{DEFAULT_EXCLUDES, DetailChoice, PlacementPolicy, ResolveOptions, ReturnsPolicy, Symbols},
+    resolve::{DEFAULT_EXCLUDES, PlacementPolicy, ResolveOptions, ReturnsPolicy, Symbols},
     spec::{ModuleSpec, ProbeSpec, SpecError},
 };
 use anyhow::Result;
 
 use super::args::{ChoiceArgs, Place, ReturnsHow};
-use super::tell;
+use super::{detail, tell};
 
 /// The specs that `texts` and `args` ask for.
 pub(super) fn specs(texts: &[String], args: &ChoiceArgs) -> Result<Vec<ProbeSpec>, SpecError> {
@@ -41,7 +41,7 @@ pub(super) fn options(args: &ChoiceArgs) -> Result<ResolveOptions> {
         returns,
         everywhere: false,
         placement,
-        detail: if args.detail { DetailChoice::All } else { DetailChoice::None },
+        detail: detail::choice(&args.detail)?,
         symbols,
         excludes,
         everything_but,

@@ -42,7 +42,7 @@ pub(super) fn run(args: &RecordArgs, time: Duration) -> Result<ExitCode> {
     watch.wait()?;
     let (calls, elapsed) = (counting.calls()?, began.elapsed());
     drop(counting);
-    let estimate = Estimate::new(&plan, &calls, elapsed, args.choice.detail);
+    let estimate = Estimate::new(&plan, &calls, elapsed, args.detail.stack);
     std::io::stdout().write_all(text(&estimate, &plan).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

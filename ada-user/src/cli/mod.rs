@@ -3,6 +3,7 @@
 
 mod args;
 mod choice;
+mod detail;
 mod doctor;
 mod dump;
 mod estimate;

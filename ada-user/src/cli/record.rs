@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use ada_user::{
-    backend::ebpf::{self, DetailLayout, EbpfBackend, Route},
+    backend::ebpf::{self, EbpfBackend, Route},
     doctor,
     filter::Filters,
     follow::Wanted,
@@ -19,7 +19,7 @@ use anyhow::{Result, bail};
 
 use super::{
     args::{Attach, RecordArgs},
-    choice, estimate,
+    choice, detail, estimate,
     filters::filters,
     status::StatusLine,
     summary, tell,
@@ -153,6 +153,7 @@ fn plan(args: &RecordArgs, wanted: Wanted, targets: &[Target]) -> Result<(Plan, 
     if !(args.follow_forks || args.wait) {
         let mut plan = resolve::resolve(&wanted.specs, targets, &wanted.options)?;
         filters.fit(&mut plan)?;
+        detail::check(args, &plan)?;
         return Ok((plan, None, filters));
     }
     let (mut plan, absent) = wanted.resolve(targets)?;
@@ -170,15 +171,8 @@ pub(super) fn backend(args: &RecordArgs, filters: Filters) -> EbpfBackend {
     });
     let grows = args.follow_forks || args.wait;
     let (ring_size, follow) = (args.buffer_size, args.follow_forks);
-    EbpfBackend {
-        ring_size,
-        route,
-        detail: args.choice.detail,
-        layout: DetailLayout::default(),
-        follow,
-        grows,
-        filters,
-    }
+    let (detail, layout) = (!args.choice.detail.is_empty(), detail::layout(args));
+    EbpfBackend { ring_size, route, detail, layout, follow, grows, filters }
 }
 
 fn outcome(args: &RecordArgs, summary: &Summary, reason: &Reason, ended: Option<Ended>) -> Result<ExitCode> {

@@ -11,10 +11,10 @@ use std::{
 };
 
 use ada_format::{
-    layout::{Arch, ClockType, EventKind, Os},
+    layout::{Arch, ClockType, EventKind, NO_FUNCTION, Os},
     session,
-    wire::{Record, flags, kind},
-    write::{Detail, FunctionDetail, ThreadMeta, ThreadWriter, WriteError},
+    wire::{Record, Signal, flags, kind},
+    write::{Detail, ThreadMeta, ThreadWriter, WriteError},
 };
 
 use super::{
@@ -23,6 +23,7 @@ use super::{
     life::{Life, Stopped, go_on, name_of},
     returns::ReturnsTable,
     span::Span,
+    thread::{Event, Pieces, Thread, function_detail, signal_detail},
 };
 use crate::{
     backend::{CallDetail, LossGauge, Losses, More, Sink, ThreadLoss},
@@ -62,19 +63,6 @@ pub(crate) struct Demux {
     failure: Option<WriteError>,
     /// Events lost to that: of threads that have ended or never got a folder.
     unwritten: u64,
-}
-
-#[derive(Debug)]
-struct Thread {
-    folder: u32,
-    pid: u32,
-    tid: u32,
-    stack: CallStack,
-    writer: ThreadWriter,
-    /// Events that were to be written, and the time of the last one. What the file has less at the end is lost: a failing
-    /// write also takes back some that the writer had accepted.
-    delivered: u64,
-    last_ns: u64,
 }
 
 impl Demux {
@@ -262,8 +250,7 @@ impl Demux {
                 set_counts(entry, thread.writer.summary());
             }
         }
-        let missing = |thread: &Thread| thread.delivered.saturating_sub(thread.writer.event_count());
-        let unwritten = self.unwritten + self.threads.iter().flatten().map(missing).sum::<u64>();
+        let unwritten = self.unwritten + self.threads.iter().flatten().map(Thread::missing).sum::<u64>();
         if unwritten > 0 {
             let full = self.failure.as_ref().is_some_and(is_full);
             ledger.lost_by_reason.insert(if full { DISK_FULL } else { WRITE_FAILED }, unwritten);
@@ -310,20 +297,75 @@ impl Demux {
                 Err(depth) => (EventKind::Return, depth),
             },
         };
+        if !stack.left().is_empty() {
+            self.end_left(index, record.stack, record.time_ns);
+        }
         if depth >= self.max_depth {
             return;
         }
-        thread.delivered += 1;
-        thread.last_ns = record.time_ns;
+        let event = Event { time_ns: record.time_ns, function_id: record.function_id, kind, depth };
+        match detail {
+            None => self.write(index, event, None),
+            Some(detail) => {
+                let pieces = Pieces::of(detail);
+                self.write(index, event, Some(Detail::Function(function_detail(detail, &pieces))));
+            }
+        }
+    }
+
+    #[inline]
+    fn write(&mut self, index: usize, event: Event, detail: Option<Detail<'_>>) {
+        let Some(Some(thread)) = self.threads.get_mut(index) else { return };
         let written = match detail {
-            None => thread.writer.append(record.time_ns, record.function_id, kind, depth).map(drop),
-            Some(detail) => append_with_detail(&mut thread.writer, record, kind, depth, detail),
+            None => thread.write(event),
+            Some(detail) => thread.write_with(event, &detail),
         };
         match written {
-            Ok(()) if thread.writer.is_full() => self.go_on_in_next_folder(index),
-            Ok(()) => {}
+            Ok(_) if thread.writer.is_full() => self.go_on_in_next_folder(index),
+            Ok(_) => {}
             Err(error) => self.fail(error),
         }
+    }
+
+    /// The calls that an event at `time_ns` proves to be left by longjmp or an exception end with it. Where events were lost,
+    /// their returns may be among those.
+    #[cold]
+    fn end_left(&mut self, index: usize, stack: u32, time_ns: u64) {
+        if (self.lost)() > 0 {
+            return;
+        }
+        for position in 0.. {
+            let Some(Some(thread)) = self.threads.get(index) else { return };
+            let stack = match stack {
+                0 => Some(&thread.stack),
+                stack => self.stacks.get(&(thread.pid, stack)),
+            };
+            let Some(left) = stack.and_then(|stack| stack.left().get(position)).copied() else { return };
+            let (function_id, kind, depth) = (left.function_id, EventKind::Exception, left.depth);
+            if depth < self.max_depth {
+                self.write(index, Event { time_ns, function_id, kind, depth }, None);
+            }
+        }
+    }
+
+    /// A signal is delivered to a thread, within what is recorded or not.
+    #[cold]
+    fn signal(&mut self, record: &Record, signal: &Signal) {
+        // By SIGCONT a process goes on that was stopped to be looked at.
+        let ours = signal.number == libc::SIGCONT as u32 && signal.sender == std::process::id();
+        if ours || !self.span.contains(record.time_ns) {
+            return;
+        }
+        let known = self.known(record.tgid, record.tid);
+        let Some(index) = known.or_else(|| self.begin(record.tgid, record.tid)) else {
+            self.unwritten += 1;
+            return;
+        };
+        let running = self.threads.get(index).and_then(Option::as_ref).map(|thread| thread.stack.running());
+        let (depth, function_id) = running.unwrap_or_default();
+        let function_id = function_id.unwrap_or(NO_FUNCTION);
+        let event = Event { time_ns: record.time_ns, function_id, kind: EventKind::Exception, depth };
+        self.write(index, event, Some(Detail::Signal(signal_detail(signal))));
     }
 
     #[cold]
@@ -412,6 +454,11 @@ impl Sink for Demux {
                 self.stacks.retain(|(pid, _), _| *pid != record.tgid);
                 self.process(record);
             }
+            kind::SIGNAL => {
+                if let More::Signal(signal) = more {
+                    self.signal(record, signal);
+                }
+            }
             kind::LIBRARIES => self.stopped(record),
             kind::MUTED => self.muted(record),
             _ => {}
@@ -422,24 +469,6 @@ impl Sink for Demux {
 fn call_of(record: &Record, returns: Expect) -> Call {
     let chained = record.flags & flags::CHAINED != 0;
     Call { sp: record.sp, function_id: record.function_id, chained, returns }
-}
-
-fn append_with_detail(
-    writer: &mut ThreadWriter,
-    record: &Record,
-    kind: EventKind,
-    depth: u32,
-    call: &CallDetail<'_>,
-) -> Result<(), WriteError> {
-    let registers = &call.detail.registers;
-    let detail = Detail::Function(FunctionDetail {
-        regs: registers.regs,
-        return_address: registers.return_address,
-        frame_pointer: registers.frame_pointer,
-        stack_pointer: call.detail.stack_pointer,
-        stack: call.stack,
-    });
-    writer.append_with_detail(record.time_ns, record.function_id, kind, depth, &detail).map(drop)
 }
 
 fn set_counts(entry: &mut ThreadEntry, summary: ada_format::write::ThreadSummary) {

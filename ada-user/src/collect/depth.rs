@@ -16,6 +16,8 @@ pub const RETURN_LIMIT: usize = 64;
 
 /// Given-up frames that are kept in case they return.
 const ASIDE: usize = 256;
+/// Frames farther than this from the stack pointer that proves them gone, in bytes, may as well wait on another stack.
+const SAME_STACK: u64 = 1 << 20;
 
 /// A call that has not returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,15 @@ pub enum Expect {
     Exit,
 }
 
+/// A call that ended without a return: longjmp or an exception left it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Its function.
+    pub function_id: u64,
+    /// Its depth.
+    pub depth: u32,
+}
+
 /// What became of calls whose return did not come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Unreturned {
@@ -85,6 +96,10 @@ pub struct CallStack {
     /// tests its limit before (kernel/events/uprobes.c, `prepare_uretprobe`).
     in_kernel: usize,
     unreturned: Unreturned,
+    /// Calls that the latest event proves to be left, innermost first.
+    left: Vec<Left>,
+    /// A frame that was given up has returned after all: this thread switches stacks, and what looks left may wait.
+    switches: bool,
 }
 
 impl CallStack {
@@ -96,12 +111,13 @@ impl CallStack {
 
     /// Notes a call and returns its depth.
     pub fn call(&mut self, call: Call) -> u32 {
+        self.left.clear();
         while self.frames.last().is_some_and(|top| top.sp < call.sp) {
-            self.give_up();
+            self.give_up(call.sp);
         }
         if !self.is_tail_call(&call) {
             while self.frames.last().is_some_and(|top| top.sp == call.sp) {
-                self.give_up();
+                self.give_up(call.sp);
             }
         }
         let depth = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
@@ -128,18 +144,19 @@ impl CallStack {
     /// Notes a return, `sp` being the stack pointer at the function's entry. `Err` holds the depth of a return whose
     /// call is unknown: it was lost, or came before the recording.
     pub fn ret(&mut self, sp: u64, function_id: u64) -> Result<u32, u32> {
+        self.left.clear();
         let is_it = |frame: &Frame| frame.sp == sp && frame.function_id == function_id;
         let at_or_above = self.frames.iter().rev().take_while(|frame| frame.sp <= sp);
         if at_or_above.clone().any(is_it) {
             while self.frames.last().is_some_and(|top| !is_it(top)) {
-                self.give_up();
+                self.give_up(sp);
             }
             let depth = self.pop().map_or(0, |frame| frame.depth);
             self.in_kernel = self.pending;
             return Ok(depth);
         }
         while self.frames.last().is_some_and(|top| top.sp < sp) {
-            self.give_up();
+            self.give_up(sp);
         }
         if let Some(index) = self.aside.iter().rposition(is_it) {
             return Ok(self.take_back(index));
@@ -153,6 +170,19 @@ impl CallStack {
         self.aside.clear();
         self.pending = 0;
         self.in_kernel = 0;
+    }
+
+    /// The calls that the latest call or return proved to be left, innermost first.
+    #[must_use]
+    pub fn left(&self) -> &[Left] {
+        &self.left
+    }
+
+    /// Number of running calls, and the innermost one's function.
+    #[must_use]
+    pub fn running(&self) -> (u32, Option<u64>) {
+        let depth = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
+        (depth, self.frames.last().map(|frame| frame.function_id))
     }
 
     /// Calls whose return did not come and will not.
@@ -172,8 +202,8 @@ impl CallStack {
         Some(frame)
     }
 
-    /// The topmost frame has ended, or waits on another stack.
-    fn give_up(&mut self) {
+    /// The topmost frame has ended, or waits on another stack than the one that has grown no farther than to `sp`.
+    fn give_up(&mut self, sp: u64) {
         let Some(frame) = self.pop() else { return };
         match frame.awaited {
             Awaited::NotProbed => return,
@@ -181,6 +211,9 @@ impl CallStack {
             Awaited::Pending | Awaited::AtExit => self.unreturned.unwound += 1,
         }
         if frame.awaited != Awaited::BeyondLimit {
+            if !self.switches && sp.wrapping_sub(frame.sp) < SAME_STACK {
+                self.left.push(Left { function_id: frame.function_id, depth: frame.depth });
+            }
             if self.aside.len() == ASIDE {
                 self.aside.remove(0);
             }
@@ -191,6 +224,7 @@ impl CallStack {
     /// The frame at `index` of those set aside has returned after all: its callers, set aside after it, live too.
     fn take_back(&mut self, index: usize) -> u32 {
         let returned = self.aside.remove(index);
+        self.switches = true;
         self.unreturned.unwound -= 1;
         // Frames are given up from the innermost outwards: callers lie behind, each with a lower depth.
         let mut depth = returned.depth;
@@ -247,8 +281,10 @@ mod tests {
     #[test]
     fn longjmp_in_a_loop_does_not_grow() {
         let mut stack = CallStack::default();
-        for _ in 0..1000 {
+        for round in 0..1000 {
             assert_eq!(stack.call(call(1000, 1)), 0);
+            let left = [Left { function_id: 1, depth: 0 }];
+            assert_eq!(stack.left(), if round == 0 { &[][..] } else { &left });
         }
         assert_eq!(stack.unreturned().unwound, 999);
     }
@@ -260,6 +296,8 @@ mod tests {
         stack.call(call(900, 2));
         stack.call(call(800, 3));
         assert_eq!(stack.call(call(950, 4)), 1);
+        let left = |function_id, depth| Left { function_id, depth };
+        assert_eq!(stack.left(), [left(3, 2), left(2, 1)]);
         assert_eq!(stack.ret(950, 4), Ok(1));
         assert_eq!(stack.ret(1000, 1), Ok(0));
     }
@@ -281,8 +319,9 @@ mod tests {
         let mut stack = CallStack::default();
         assert_eq!(stack.call(call(1000, 1)), 0);
         assert_eq!(stack.call(call(900, 2)), 1);
-        stack.call(call(50_000, 7));
-        assert!(stack.ret(50_000, 7).is_ok());
+        stack.call(call(50_000_000, 7));
+        assert_eq!(stack.left(), []);
+        assert!(stack.ret(50_000_000, 7).is_ok());
         assert_eq!(stack.ret(900, 2), Ok(1));
         assert_eq!(stack.ret(1000, 1), Ok(0));
         assert_eq!(stack.unreturned(), Unreturned::default());
