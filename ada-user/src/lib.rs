@@ -30,3 +30,4 @@ pub mod suggest;
 pub mod target;
 pub mod timespan;
 pub mod trigger;
+pub mod types;

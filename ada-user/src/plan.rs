@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use ada_format::manifest::Signature;
 use ada_format::wire::Capture;
 
 use crate::backend::Refusal;
@@ -87,6 +88,8 @@ pub struct Function {
     pub detail: bool,
     /// The memory that is copied at its calls and returns, if any; only with `detail`.
     pub capture: Option<Box<Capture>>,
+    /// What it takes and gives back, if that is known; only with `detail`.
+    pub signature: Option<Box<Signature>>,
 }
 
 impl Function {

@@ -5,6 +5,7 @@
 
 mod file;
 mod process;
+mod signature;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -16,6 +17,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::file::read_json;
 pub use self::file::{FUNCTIONS_FILE, INLINE_FUNCTIONS, MANIFEST_FILE, ManifestError};
 pub use self::process::{Function, Module, Probe, Process, SkippedSymbol};
+pub use self::signature::{
+    Condition, Field, Form, Location, MAX_ENUMERATORS, Named, Parameter, Part, Signature, Source, Value,
+};
 pub use self::window::{Trigger, Window};
 
 /// The manifest's version of the format.

@@ -163,6 +163,7 @@ impl Chronicle {
             offset: function.offset,
             size: function.size,
             probe_offset: function.probe_offset,
+            signature: function.signature.clone(),
         };
         self.plan.functions.iter().map(function).collect()
     }
