@@ -6,10 +6,11 @@
 use std::path::PathBuf;
 
 use ada_format::manifest::Signature;
-use ada_format::wire::Capture;
+use ada_format::wire::{Capture, Piece, piece};
 
 use crate::backend::Refusal;
 use crate::placement::Price;
+use crate::types::Missing;
 
 /// Index into [`Plan::modules`]; also the upper half of a function id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -172,4 +173,17 @@ pub struct Plan {
     pub probes: Vec<ProbeReport>,
     /// Files of names that belong to none of the modules.
     pub unused_symbols: Vec<PathBuf>,
+    /// Functions with detail whose types were looked for in vain.
+    pub untyped: Vec<Missing>,
+}
+
+impl Plan {
+    /// Pieces of memory that are copied at a call or return of one of its functions: the most of any.
+    #[must_use]
+    pub fn capture_slots(&self) -> u32 {
+        let last = |pieces: &[Piece]| pieces.iter().rposition(|piece| piece.kind != piece::NONE).map_or(0, |at| at + 1);
+        let of = |capture: &Capture| last(&capture.call).max(last(&capture.ret));
+        let captures = self.functions.iter().filter_map(|function| function.capture.as_deref());
+        captures.map(of).max().map_or(0, |slots| slots as u32)
+    }
 }

@@ -287,6 +287,12 @@ fn recording_time(text: &str) -> Result<Duration, String> {
 
 fn ring_size(text: &str) -> Result<u32, String> {
     let complaint = || format!("'{text}' is not a ring size; write a power of two from 4K to 1G, like 4M");
+    let valid = |size: &u32| size.is_power_of_two() && (4096..=1 << 30).contains(size);
+    size(text).and_then(|size| u32::try_from(size).ok()).filter(valid).ok_or_else(complaint)
+}
+
+/// A number of bytes as people type it: with K, M, G or T, which are powers of 1024.
+pub(super) fn size(text: &str) -> Option<u64> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let shift = match unit.trim_end_matches(['B', 'b', 'i']) {
@@ -294,12 +300,10 @@ fn ring_size(text: &str) -> Result<u32, String> {
         "k" | "K" => 10,
         "m" | "M" => 20,
         "g" | "G" => 30,
-        _ => return Err(complaint()),
+        "t" | "T" => 40,
+        _ => return None,
     };
-    let number: u64 = number.parse().map_err(|_| complaint())?;
-    let size = number.checked_mul(1 << shift).and_then(|size| u32::try_from(size).ok());
-    let valid = |size: &u32| size.is_power_of_two() && (4096..=1 << 30).contains(size);
-    size.filter(valid).ok_or_else(complaint)
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 #[cfg(test)]
