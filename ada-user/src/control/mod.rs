@@ -43,7 +43,7 @@ pub enum Command {
         text: String,
     },
     /// Arm a trigger.
-    AddTrigger(Trigger),
+    AddTrigger(Box<Trigger>),
     /// Disarm the trigger with that number.
     RemoveTrigger(u32),
     /// List the armed triggers.

@@ -144,7 +144,8 @@ impl Wish {
         Ok(Self::Command(match serde_json::from_slice(line).map_err(complaint)? {
             Request::Mark { text } => Command::Mark { text },
             Request::AddTrigger { trigger } => {
-                Command::AddTrigger(trigger.parse().map_err(|error: TriggerError| Reply::error(error))?)
+                let refusal = |error: TriggerError| Reply::error(error);
+                Command::AddTrigger(Box::new(trigger.parse().map_err(refusal)?))
             }
             Request::RemoveTrigger { id } => Command::RemoveTrigger(id),
             Request::ListTriggers {} => Command::ListTriggers,
@@ -184,7 +185,7 @@ mod tests {
             (r#" { "text": "a\nb", "command": "mark" } "#, mark("a\nb")),
             (
                 r#"{"command":"add-trigger","trigger":"exit"}"#,
-                Ok(Wish::Command(Command::AddTrigger("exit".parse().unwrap()))),
+                Ok(Wish::Command(Command::AddTrigger(Box::new("exit".parse().unwrap())))),
             ),
             (r#"{"command":"remove-trigger","id":3}"#, Ok(Wish::Command(Command::RemoveTrigger(3)))),
             (r#"{"command":"list-triggers"}"#, Ok(Wish::Command(Command::ListTriggers))),

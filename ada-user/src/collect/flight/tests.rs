@@ -210,6 +210,7 @@ fn lists_are_bounded() {
         deck.fire(BEGIN, BEGIN + time / 1_000_000);
     }
     let first = deck.flight.windows().next().unwrap();
+    assert_eq!(first.manifest().extra["triggers_unlisted"], TRIGGERS_LISTED);
     assert_eq!((first.triggers.len() as u64, first.unlisted), (TRIGGERS_LISTED as u64, TRIGGERS_LISTED as u64));
     for time in 1..=2 * WINDOWS_LISTED as u64 {
         deck.event(0, BEGIN + 2 * time, &[]);

@@ -11,6 +11,8 @@
 
 use std::sync::Arc;
 
+use ada_format::manifest;
+
 use super::buffer::Verdict;
 use crate::{timespan, trigger::Roll};
 
@@ -161,6 +163,19 @@ impl Windows {
     }
 }
 
+impl Fired {
+    fn manifest(&self) -> manifest::Trigger {
+        manifest::Trigger {
+            kind: self.kind.to_owned(),
+            at_ns: self.at_ns,
+            what: self.what.to_string(),
+            thread: self.thread,
+            index_seq: self.index_seq.map(u64::from),
+            ..manifest::Trigger::default()
+        }
+    }
+}
+
 impl Reach {
     /// Where a window of its own begins.
     fn start_ns(&self) -> u64 {
@@ -179,6 +194,24 @@ impl Window {
             triggers: Vec::new(),
             unlisted: 0,
             left: 0,
+        }
+    }
+
+    /// What the manifest says of it. How many triggers are not listed stands under `triggers_unlisted`.
+    #[must_use]
+    pub fn manifest(&self) -> manifest::Window {
+        let mut extra = serde_json::Map::new();
+        if self.unlisted > 0 {
+            extra.insert("triggers_unlisted".to_owned(), self.unlisted.into());
+        }
+        manifest::Window {
+            start_ns: self.start_ns,
+            end_ns: self.end_ns,
+            pre_roll_ns: self.pre_roll_ns,
+            complete: self.complete,
+            details: self.details,
+            triggers: self.triggers.iter().map(Fired::manifest).collect(),
+            extra,
         }
     }
 
