@@ -1,6 +1,5 @@
 //! What is recorded of a call besides that it was, and when: `--detail`, `--stack`, `--args`, `--trigger`.
 
-use std::path::Path;
 
 use ada_format::{layout::MAX_STACK, wire::MAX_CAPTURE_BYTES};
 use ada_user::{

@@ -62,8 +62,6 @@ pub(super) struct Watch {
     /// Becomes readable by SIGUSR1, which marks.
     marks: UnixStream,
     control: Option<Control>,
-    /// Set by whoever wants the recording to end.
-    stop: Arc<AtomicBool>,
     /// Once set, a signal ends this process in its handler.
     armed: Arc<AtomicBool>,
     targets: Vec<(u32, OwnedFd)>,
@@ -83,21 +81,13 @@ impl Watch {
         let marks = watch_marks().context("cannot watch for SIGUSR1")?;
         let targets = pids.iter().map(|pid| Ok((*pid, open_process(*pid)?))).collect::<Result<_>>()?;
         let first = pids.to_vec();
-        let (control, stop) = (None, Arc::default());
-        let (launched, ended, deadline) = (None, None, None);
-        Ok(Self { signals, marks, control, stop, armed, targets, first, launched, ended, deadline, duration })
+        let (control, launched, ended, deadline) = (None, None, None, None);
+        Ok(Self { signals, marks, control, armed, targets, first, launched, ended, deadline, duration })
     }
 
     /// Where marks go from now on.
-    #[expect(dead_code, reason = "for the recording of windows, which begins with it")]
     pub(super) fn marks_go_to(&mut self, control: Control) {
         self.control = Some(control);
-    }
-
-    /// What a control server sets to end the recording.
-    #[expect(dead_code, reason = "for the recording of windows, which begins with it")]
-    pub(super) fn stop_flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.stop)
     }
 
     /// The first target is a command of ours, which has begun.
@@ -131,8 +121,7 @@ impl Watch {
                 self.arm_second();
                 return Ok(Reason::Signal);
             }
-            // Relaxed: nothing else depends on it.
-            if self.stop.load(Ordering::Relaxed) {
+            if session.stop_asked() {
                 return Ok(Reason::Asked);
             }
             self.watch_followed(session);

@@ -19,7 +19,7 @@ use ada_format::{
 use super::{
     depth::{Call, CallStack, Expect},
     files::Files,
-    flight::{Entry, FlightRecorder, Moment, Route, TriggerId},
+    flight::{Armed, Entry, FlightRecorder, FlightStatus, Moment, Route, TriggerId},
     ledger::{Ledger, Muted},
     life::{Life, Stopped, go_on, name_of},
     returns::ReturnsTable,
@@ -28,8 +28,15 @@ use super::{
 };
 use crate::{
     backend::{CallDetail, LossGauge, Losses, More, Sink},
+    clock,
+    control::{Command, Reply, Status, TriggerInfo},
+    follow,
     plan::Plan,
+    session::Flight,
+    trigger::Trigger,
 };
+
+const NO_FLIGHT: &str = "it was started without a flight recorder, so there is nothing to mark or trigger: start it with --trigger or --pre-roll";
 
 /// Where events go.
 pub(crate) struct Demux {
@@ -46,8 +53,10 @@ pub(crate) struct Demux {
     lost: LossGauge,
     /// Events at this call depth and deeper are not written.
     max_depth: u32,
-    /// Which details are written, if not all.
+    /// Which details are written, if not all; and what triggers are looked up in.
     flight: Option<FlightRecorder>,
+    plan: Plan,
+    programs: Vec<PathBuf>,
 }
 
 impl Demux {
@@ -63,6 +72,8 @@ impl Demux {
             lost,
             max_depth: u32::MAX,
             flight: None,
+            plan: Plan::default(),
+            programs: Vec::new(),
         }
     }
 
@@ -71,9 +82,18 @@ impl Demux {
         Self { max_depth: limit.map_or(u32::MAX, NonZeroU32::get), ..self }
     }
 
-    /// Writes details only around triggers.
-    pub(crate) fn around_triggers(self, flight: Option<FlightRecorder>) -> Self {
-        Self { flight, ..self }
+    /// Writes details only around triggers, if `flight` asks for that, in a recording of `plan` by `programs`.
+    pub(crate) fn around_triggers(self, flight: Option<&Flight>, plan: &Plan, programs: &[PathBuf]) -> Self {
+        let armed = flight.map(|Flight { options, triggers }| {
+            let now_ns = clock::boottime_ns();
+            let mut recorder = FlightRecorder::new(options, now_ns);
+            for trigger in triggers {
+                recorder.triggers.add(trigger.clone(), plan, programs, now_ns);
+            }
+            recorder
+        });
+        let (plan, programs) = if armed.is_some() { (plan.clone(), programs.to_vec()) } else { Default::default() };
+        Self { flight: armed, plan, programs, ..self }
     }
 
     /// The books, up to date as of the last flush.
@@ -89,6 +109,10 @@ impl Demux {
     /// More functions will be called.
     pub(crate) fn extend(&mut self, addition: &Plan) {
         self.returns.extend(addition);
+        if let Some(flight) = &mut self.flight {
+            follow::join(&mut self.plan, addition.clone());
+            flight.triggers.extend(addition, &self.programs);
+        }
     }
 
     /// Moves what happened to processes since the last call to the end of `lives`.
@@ -101,11 +125,6 @@ impl Demux {
         self.files.failed()
     }
 
-    /// The flight recorder, if there is one.
-    pub(crate) fn flight(&mut self) -> Option<&mut FlightRecorder> {
-        self.flight.as_mut()
-    }
-
     /// Fires what is due at `now_ns`, and finalises the files of ended threads of which no detail is left.
     pub(crate) fn tick(&mut self, now_ns: u64) {
         let Self { flight: Some(flight), files, .. } = self else { return };
@@ -116,10 +135,40 @@ impl Demux {
         files.ledger.note_flight(flight);
     }
 
-    /// Keeps the details around this moment.
-    pub(crate) fn mark(&mut self, text: &str, now_ns: u64) {
-        if let Self { flight: Some(flight), files, .. } = self {
-            flight.mark(text, now_ns, &mut |entry| files.write_late(entry));
+    /// Does what somebody asks for over the control socket.
+    #[cold]
+    pub(crate) fn obey(&mut self, command: &Command, now_ns: u64) -> Reply {
+        let (events, lost) = (self.files.ledger.events(), self.files.ledger.lost());
+        let Self { flight, files, plan, programs, .. } = self;
+        let Some(flight) = flight else {
+            let details = files.ledger.threads.iter().map(|thread| thread.detail_count).sum();
+            return match command {
+                Command::Status => Reply::Status(Status { events, lost, details, ..Status::default() }),
+                _ => Reply::error(NO_FLIGHT),
+            };
+        };
+        match command {
+            Command::Mark { text } => {
+                flight.mark(text, now_ns, &mut |entry| files.write_late(entry));
+                Reply::Marked { at_ns: now_ns }
+            }
+            Command::AddTrigger(trigger) => add_trigger(flight, trigger, plan, programs, now_ns),
+            Command::RemoveTrigger(id) => remove_trigger(flight, *id),
+            Command::ListTriggers => Reply::Triggers { triggers: flight.triggers.iter().map(trigger_info).collect() },
+            Command::Status => {
+                let FlightStatus { open, windows, details, buffered, buffered_bytes, buffer_bytes } =
+                    flight.status(now_ns);
+                Reply::Status(Status {
+                    events,
+                    lost,
+                    details,
+                    windows,
+                    window_open: open,
+                    buffered,
+                    buffered_bytes,
+                    buffer_bytes,
+                })
+            }
         }
     }
 
@@ -375,6 +424,41 @@ impl Sink for Demux {
             kind::MUTED => self.muted(record),
             _ => {}
         }
+    }
+}
+
+fn add_trigger(
+    flight: &mut FlightRecorder,
+    trigger: &Trigger,
+    plan: &Plan,
+    programs: &[PathBuf],
+    now_ns: u64,
+) -> Reply {
+    let id = flight.triggers.add(trigger.clone(), plan, programs, now_ns);
+    let functions = flight.triggers.iter().find(|armed| armed.id == id).map_or(0, |armed| armed.functions.len() as u64);
+    if functions > 0 || trigger.when.spec().is_none() {
+        return Reply::Added { id: id.0.get(), functions };
+    }
+    flight.triggers.remove(id);
+    Reply::error(format!(
+        "{trigger} would never fire: none of its functions is recorded; name some of those that `ada-trace info` lists"
+    ))
+}
+
+fn remove_trigger(flight: &mut FlightRecorder, id: u32) -> Reply {
+    let removed = NonZeroU32::new(id).and_then(|id| flight.triggers.remove(TriggerId(id)));
+    match removed {
+        Some(trigger) => Reply::Removed { trigger: trigger.to_string() },
+        None => Reply::error(format!("there is no trigger {id}; list-triggers tells which there are")),
+    }
+}
+
+fn trigger_info(armed: &Armed) -> TriggerInfo {
+    TriggerInfo {
+        id: armed.id.0.get(),
+        trigger: armed.trigger.to_string(),
+        functions: armed.functions.len() as u64,
+        fired: armed.fired,
     }
 }
 
