@@ -137,7 +137,8 @@ impl DebugInfo {
         children
     }
 
-    fn units(&self, source: Source) -> Option<&Units> {
+    /// The units of a file.
+    pub(super) fn units(&self, source: Source) -> Option<&Units> {
         match source {
             Source::Main => Some(&self.main),
             Source::Supplement => self.supplement.as_ref(),
