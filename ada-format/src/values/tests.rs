@@ -56,6 +56,8 @@ fn numbers() {
     assert_eq!(number(Form::Bool { size: 1 }, 0), of("false", json!(false)));
     assert_eq!(number(Form::Char { size: 1 }, b'w'.into()), of("'w'", json!(119)));
     assert_eq!(number(Form::Char { size: 1 }, 0xff), of("-1", json!(-1)));
+    assert_eq!(number(Form::Char { size: 4 }, 'ä'.into()).0, "'ä'");
+    assert_eq!(number(Form::Char { size: 1 }, 'ä'.into()).0, "-28");
     assert_eq!(number(Form::Char { size: 4 }, 'ł'.into()), of("'ł'", json!("ł")));
     assert_eq!(number(Form::Pointer { to: None }, 0), of("NULL", json!(null)));
     assert_eq!(number(Form::Pointer { to: None }, 0x7f00), of("0x7f00", json!({ "address": "0x7f00" })));

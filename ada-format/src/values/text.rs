@@ -113,7 +113,7 @@ fn scalar(out: &mut impl Write, form: &Form, bytes: Bytes<'_>, offset: u32) -> f
             other => write!(out, "{other}"),
         },
         Form::Octal { .. } => write!(out, "{}{number:o}", if number == 0 { "" } else { "0" }),
-        Form::Char { .. } => character(out, number, signed),
+        Form::Char { size } => character(out, number, signed, *size > 1),
         Form::Enum { names, .. } => match named(names, signed, number) {
             Some(name) => printable(out, name),
             None => write!(out, "{signed}"),
@@ -208,10 +208,10 @@ fn float(out: &mut impl Write, bytes: Bytes<'_>, offset: u32, size: u32) -> fmt:
     }
 }
 
-fn character(out: &mut impl Write, number: u64, signed: i64) -> fmt::Result {
+fn character(out: &mut impl Write, number: u64, signed: i64, unicode: bool) -> fmt::Result {
     match u32::try_from(number).ok().and_then(char::from_u32) {
         Some('\'') => out.write_str("'\\''"),
-        Some(c) if c.is_ascii_graphic() || c == ' ' || (c > '\u{ff}' && c.is_alphanumeric()) => write!(out, "'{c}'"),
+        Some(c) if c.is_ascii_graphic() || c == ' ' || (unicode && c.is_alphanumeric()) => write!(out, "'{c}'"),
         Some('\n') => out.write_str("'\\n'"),
         Some('\t') => out.write_str("'\\t'"),
         _ => write!(out, "{signed}"),

@@ -50,21 +50,41 @@ fn is_by_frame(function: &Entry) -> bool {
 /// `None` if it is a computation.
 fn read(expression: Expression<Bytes>, encoding: gimli::Encoding, by_frame: bool, size: u32) -> Option<Seen> {
     let mut operations = expression.operations(encoding);
-    let (mut parts, mut offset, mut pending) = (Vec::new(), 0_u32, None);
-    let mut whole = true;
-    while let Ok(Some(operation)) = operations.next() {
+    let mut all = Vec::new();
+    while let Some(operation) = operations.next().ok()? {
+        all.push(operation);
+    }
+    match all.as_slice() {
+        [Operation::RegisterOffset { register, offset: 0, .. }] => {
+            // Another register is a frame's: the parameter has a home that is not filled yet.
+            let Some(at) = location(*register) else { return Some(Seen::Home) };
+            Some(Seen::At { parts: vec![Part::whole(at)], by_address: true })
+        }
+        [Operation::RegisterOffset { register, offset: 0, .. }, rest @ .., Operation::StackValue] => {
+            // Of a bool or a char, the bits that count are cut out.
+            let at = location(*register).filter(|_| rest.iter().all(only_narrows))?;
+            Some(Seen::At { parts: vec![Part::whole(at)], by_address: false })
+        }
+        [Operation::RegisterOffset { .. }] => Some(Seen::Home),
+        [Operation::FrameOffset { offset }, ..] if !by_frame || *offset < 0 => Some(Seen::Home),
+        all => pieces(all, size),
+    }
+}
+
+fn only_narrows(operation: &Operation<Bytes>) -> bool {
+    use Operation::{And, Convert, SignedConstant, UnsignedConstant};
+    matches!(operation, And | Convert { .. } | SignedConstant { .. } | UnsignedConstant { .. })
+}
+
+/// One place, or several with the number of bytes that each has.
+fn pieces(operations: &[Operation<Bytes>], size: u32) -> Option<Seen> {
+    let (mut parts, mut offset, mut pending, mut whole) = (Vec::new(), 0_u32, None, true);
+    for operation in operations {
         match operation {
-            Operation::Register { register } => pending = Some(location(register)),
-            Operation::RegisterOffset { register, offset: 0, .. } if size != 0 => {
-                // A frame register other than the ABI's: the parameter has a home that is not filled yet.
-                let Some(at) = location(register) else { return Some(Seen::Unsaid) };
-                return Some(Seen::At { parts: vec![Part::whole(at)], by_address: true });
-            }
-            Operation::RegisterOffset { .. } => return Some(Seen::Home),
-            Operation::FrameOffset { offset } if by_frame && offset >= 0 => {
+            Operation::Register { register } => pending = Some(location(*register)),
+            Operation::FrameOffset { offset } => {
                 pending = Some(Some(Location::Stack(u32::try_from(offset.checked_add(FRAME)?).ok()?)));
             }
-            Operation::FrameOffset { .. } => return Some(Seen::Home),
             Operation::Piece { size_in_bits, bit_offset: None } => {
                 whole = false;
                 let bytes = u32::try_from(size_in_bits / 8).ok()?;
@@ -76,7 +96,7 @@ fn read(expression: Expression<Bytes>, encoding: gimli::Encoding, by_frame: bool
             _ => return None,
         }
     }
-    if let Some(at) = pending.take().flatten().filter(|_| whole) {
+    if let Some(at) = pending.flatten().filter(|_| whole) {
         let size = if matches!(at, Location::Stack(_)) { size } else { 8 };
         parts.push(Part { at, offset: 0, size });
     }
