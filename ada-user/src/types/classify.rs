@@ -84,7 +84,7 @@ impl Registers {
                 if self.integers + integers > INTEGER_REGISTERS || self.floats + floats > FLOAT_REGISTERS {
                     return in_place(self.on_stack(of.size));
                 }
-                in_place(words.iter().enumerate().flat_map(|(index, float)| self.part(index, *float)).collect())
+                in_place(words.iter().enumerate().filter_map(|(index, float)| self.part(index, *float)).collect())
             }
         }
     }

@@ -311,7 +311,8 @@ void *mmap64(void *addr, size_t length, int prot, int flags, int fd, off_t offse
 int printf(const char *format, ...) @ r0 -> r0";
     assert_eq!(known, want);
     if open_debug_file(&Elf::open(libc).unwrap(), libc, Path::new("/")).is_none() {
-        return skip("libc6-dbg");
+        // Not every distribution has it in a package.
+        return println!("skipped: needs libc's debug information");
     }
     let by_dwarf = signatures(libc, &[], &["qsort_r", "div"]).join("\n");
     let want = "\
