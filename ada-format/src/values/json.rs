@@ -2,14 +2,14 @@
 //!
 //! Invariant: the same value always has the same shape. Numbers are numbers; strings are strings, or objects with
 //! `text` and `full_length` if they were cut; pointers are objects with `address` (and `value`, if it was copied) or
-//! null; enumerators and flags are their names; structs are objects. What cannot be read is left out.
+//! null; enumerators and flags are their names; structs are objects, arrays are arrays. What cannot be read is left out.
 
 use serde_json::{Map, Value as Json, json};
 
 use super::observed::{Bytes, Memory, Moment, Observed};
 use super::present;
 use super::text::{flags, is_cut, named};
-use crate::manifest::{Form, Named, Signature, Value};
+use crate::manifest::{Field, Form, Named, Signature, Value};
 
 /// What [`values`] calls what was given back.
 pub const RETURN: &str = "return";
@@ -52,8 +52,12 @@ fn form(form: &Form, bytes: Bytes<'_>, offset: u32, memory: Option<Memory<'_>>) 
             None if bytes.number(offset.saturating_add(*length), 8) == Some(0) => json!(""),
             None => pointer(None, bytes.number(offset.saturating_add(*at), 8)?, None),
         },
+        Form::Struct { fields, .. } if fields.iter().all(|field| field.name.is_empty()) => {
+            let element = |field: &Field| self::form(&field.form, bytes, offset.saturating_add(field.offset), None);
+            Json::Array(fields.iter().filter_map(element).collect())
+        }
         Form::Struct { fields, .. } => {
-            let field = |field: &crate::manifest::Field| {
+            let field = |field: &Field| {
                 let value = self::form(&field.form, bytes, offset.saturating_add(field.offset), None)?;
                 Some((field.name.clone(), value))
             };

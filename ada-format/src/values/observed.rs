@@ -2,6 +2,8 @@
 //!
 //! Invariant: nothing is read beyond what was recorded: a byte that is not there makes the whole number unknown.
 
+use zerocopy::little_endian::U64;
+
 use crate::layout::DetailType;
 use crate::manifest::{Location, Part, Value};
 use crate::read::{DetailEvent, Payload};
@@ -70,7 +72,7 @@ impl<'a> Observed<'a> {
             full_length: piece.full_length,
             bytes: piece.bytes,
         });
-        Some(Self::new(moment, function.fixed.regs.map(|register| register.get()), function.stack, memory))
+        Some(Self::new(moment, function.fixed.regs.map(U64::get), function.stack, memory))
     }
 
     pub(super) fn of<'b>(&'b self, value: &'b Value) -> Bytes<'b> {

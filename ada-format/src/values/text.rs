@@ -32,17 +32,22 @@ pub fn write_call(out: &mut impl Write, name: &str, signature: &Signature, obser
 /// # Errors
 /// Those of `out`.
 pub fn write_signature(out: &mut impl Write, name: &str, signature: &Signature) -> fmt::Result {
-    write!(out, "{} {name}(", signature.returns.as_ref().map_or("void", |value| value.type_name.as_str()))?;
+    declare(out, signature.returns.as_ref().map_or("void", |value| value.type_name.as_str()), name)?;
+    out.write_char('(')?;
     let mut before = "";
     for parameter in &signature.parameters {
-        write!(out, "{before}{}", parameter.value.type_name)?;
-        if !parameter.name.is_empty() {
-            write!(out, " {}", parameter.name)?;
-        }
+        out.write_str(before)?;
+        declare(out, &parameter.value.type_name, &parameter.name)?;
         before = ", ";
     }
     out.write_str(if signature.variadic { before } else { "" })?;
     out.write_str(if signature.variadic { "...)" } else { ")" })
+}
+
+fn declare(out: &mut impl Write, type_name: &str, name: &str) -> fmt::Result {
+    printable(out, type_name)?;
+    out.write_str(if name.is_empty() || type_name.ends_with(['*', '&']) { "" } else { " " })?;
+    printable(out, name)
 }
 
 fn arguments(out: &mut impl Write, signature: &Signature, observed: &Observed<'_>) -> fmt::Result {
@@ -84,7 +89,7 @@ fn form(out: &mut impl Write, form: &Form, bytes: Bytes<'_>, offset: u32, memory
             None if bytes.number(offset.saturating_add(*length), 8) == Some(0) => out.write_str("\"\""),
             None => pointer(out, None, bytes, offset.saturating_add(*at), None),
         },
-        Form::Struct { fields, .. } => structure(out, fields, bytes, offset),
+        Form::Struct { fields, .. } => structure(out, form, fields, bytes, offset),
         Form::Chars { size } => chars(out, &bytes.known(offset, *size), *size),
         Form::Float { size } => float(out, bytes, offset, *size),
         Form::Opaque { .. } | Form::Unknown => out.write_str("{...}"),
@@ -108,7 +113,7 @@ fn scalar(out: &mut impl Write, form: &Form, bytes: Bytes<'_>, offset: u32) -> f
             other => write!(out, "{other}"),
         },
         Form::Octal { .. } => write!(out, "{}{number:o}", if number == 0 { "" } else { "0" }),
-        Form::Char { .. } => character(out, number, signed),
+        Form::Char { size } => character(out, number, signed, *size > 1),
         Form::Enum { names, .. } => match named(names, signed, number) {
             Some(name) => printable(out, name),
             None => write!(out, "{signed}"),
@@ -166,17 +171,26 @@ pub(super) fn is_cut(memory: &Memory<'_>) -> bool {
     u64::from(memory.full_length) > memory.bytes.len() as u64
 }
 
-fn structure(out: &mut impl Write, fields: &[Field], bytes: Bytes<'_>, offset: u32) -> fmt::Result {
-    out.write_char('{')?;
-    for (index, field) in fields.iter().enumerate() {
-        out.write_str(if index > 0 { ", " } else { "" })?;
+/// Of a struct that was not copied whole, the fields that are there.
+fn structure(out: &mut impl Write, form: &Form, fields: &[Field], bytes: Bytes<'_>, offset: u32) -> fmt::Result {
+    let copied =
+        if let Bytes::Copied(bytes) = bytes { u32::try_from(bytes.len()).unwrap_or(u32::MAX) } else { u32::MAX };
+    let is_there = |field: &&Field| offset.saturating_add(field.offset) < copied;
+    let mut before = "{";
+    for field in fields.iter().filter(is_there) {
+        out.write_str(before)?;
         if !field.name.is_empty() {
             printable(out, &field.name)?;
             out.write_char('=')?;
         }
-        form(out, &field.form, bytes, offset.saturating_add(field.offset), None)?;
+        self::form(out, &field.form, bytes, offset.saturating_add(field.offset), None)?;
+        before = ", ";
     }
-    out.write_char('}')
+    match (form.size() > copied.saturating_sub(offset), before) {
+        (false, "{") => out.write_str("{}"),
+        (false, _) => out.write_char('}'),
+        (true, before) => write!(out, "{before}...}}"),
+    }
 }
 
 /// Up to the first zero; cut if there is none among those that are known.
@@ -194,10 +208,10 @@ fn float(out: &mut impl Write, bytes: Bytes<'_>, offset: u32, size: u32) -> fmt:
     }
 }
 
-fn character(out: &mut impl Write, number: u64, signed: i64) -> fmt::Result {
+fn character(out: &mut impl Write, number: u64, signed: i64, unicode: bool) -> fmt::Result {
     match u32::try_from(number).ok().and_then(char::from_u32) {
         Some('\'') => out.write_str("'\\''"),
-        Some(c) if c.is_ascii_graphic() || c == ' ' || (c > '\u{ff}' && c.is_alphanumeric()) => write!(out, "'{c}'"),
+        Some(c) if c.is_ascii_graphic() || c == ' ' || (unicode && c.is_alphanumeric()) => write!(out, "'{c}'"),
         Some('\n') => out.write_str("'\\n'"),
         Some('\t') => out.write_str("'\\t'"),
         _ => write!(out, "{signed}"),

@@ -70,7 +70,13 @@ fn without_parameters(name: &str) -> &str {
     for (index, character) in name.char_indices().rev().skip_while(|(index, _)| *index > end) {
         match character {
             ')' => open += 1,
-            '(' if open == 1 => return if index == 0 || name.ends_with("operator()") { name } else { name.get(..index).unwrap_or(name) },
+            '(' if open == 1 => {
+                return if index == 0 || name.ends_with("operator()") {
+                    name
+                } else {
+                    name.get(..index).unwrap_or(name)
+                };
+            }
             '(' => open = open.saturating_sub(1),
             _ => {}
         }

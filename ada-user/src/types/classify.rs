@@ -6,7 +6,7 @@
 
 use ada_format::manifest::{Location, Part};
 
-use super::model::{Kind, Language, Scalar, Struct, Type};
+use super::model::{Declared, Kind, Language, Scalar, Seen, Struct, Type};
 
 /// rdi, rsi, rdx, rcx, r8, r9.
 const INTEGER_REGISTERS: u8 = 6;
@@ -84,7 +84,7 @@ impl Registers {
                 if self.integers + integers > INTEGER_REGISTERS || self.floats + floats > FLOAT_REGISTERS {
                     return in_place(self.on_stack(of.size));
                 }
-                in_place(words.iter().enumerate().flat_map(|(index, float)| self.part(index, *float)).collect())
+                in_place(words.iter().enumerate().filter_map(|(index, float)| self.part(index, *float)).collect())
             }
         }
     }
@@ -139,6 +139,31 @@ impl Registers {
         self.stack = self.stack.saturating_add(size.div_ceil(8).saturating_mul(8));
         start
     }
+}
+
+/// What the debug information says of the places counts more than the rules. Where it contradicts them, the compiler
+/// has made a convention of its own for the function, and what is not said is not known.
+pub(super) fn correct(parameters: &[Declared], by_rule: Vec<Placed>, language: Language) -> Vec<Placed> {
+    let contradicts = |(declared, placed): (&Declared, &Placed)| match &declared.seen {
+        Seen::At { parts, by_address } => !agree(parts, *by_address, placed),
+        Seen::Gone => true,
+        Seen::Home => false,
+        // LLVM drops what is not read, and then nothing is said of it.
+        Seen::Unsaid => language == Language::Rust && !placed.parts.is_empty(),
+    };
+    let own_rules = parameters.iter().zip(&by_rule).any(contradicts);
+    let place = |(declared, placed): (&Declared, Placed)| match &declared.seen {
+        Seen::At { parts, by_address } if own_rules => Placed { parts: parts.clone(), by_address: *by_address },
+        _ if own_rules => Placed { parts: Vec::new(), by_address: placed.by_address },
+        _ => placed,
+    };
+    parameters.iter().zip(by_rule).map(place).collect()
+}
+
+/// Whether both mean the same registers, however many of their bytes they count.
+fn agree(parts: &[Part], by_address: bool, placed: &Placed) -> bool {
+    let places = |parts: &[Part]| parts.iter().map(|part| (part.at, part.offset)).collect::<Vec<_>>();
+    by_address == placed.by_address && places(parts) == places(&placed.parts)
 }
 
 fn in_place(parts: Vec<Part>) -> Placed {

@@ -51,8 +51,19 @@ impl Forms {
             Kind::Enum(names) => Form::Enum { size, names: names.clone() },
             Kind::Struct(of) => self.structure(of, size),
             Kind::Array { of, .. } if matches!(of.kind, Kind::Char) && of.size == 1 => Form::Chars { size },
+            Kind::Array { of, count } if is_scalar(of) => self.array(of, *count, size),
             Kind::Complex | Kind::Array { .. } | Kind::Other => Form::Opaque { size },
         }
+    }
+
+    /// Elements are fields without names.
+    fn array(&self, of: &Type, count: u32, size: u32) -> Form {
+        let element = |index: u32| {
+            let offset = index.saturating_mul(of.size);
+            Field { name: String::new(), offset, form: self.plain(of) }
+        };
+        let elements = (0..count).map(element).take_while(|field| field.offset < self.copied.max(16));
+        Form::Struct { size, fields: elements.take(MAX_FIELDS).collect() }
     }
 
     fn structure(&self, of: &Struct, size: u32) -> Form {
@@ -88,6 +99,8 @@ impl Forms {
 fn raw(of: &Struct, size: u32) -> Form {
     let whole = Type { size, kind: Kind::Struct(of.clone()), ..Type::default() };
     let mut scalars = whole.scalars();
+    // The discriminant lies where the pointer is that it is made from.
+    scalars.sort_by_key(|scalar| (scalar.offset, !scalar.is_pointer));
     scalars.dedup_by_key(|scalar| scalar.offset);
     match scalars.as_slice() {
         [one] if one.size == 8 && size == 8 && one.is_pointer => Form::Pointer { to: None },
@@ -102,6 +115,10 @@ fn raw(of: &Struct, size: u32) -> Form {
             Form::Struct { size, fields: several.iter().map(field).collect() }
         }
     }
+}
+
+fn is_scalar(of: &Type) -> bool {
+    of.size > 0 && !matches!(of.kind, Kind::Struct(_) | Kind::Array { .. } | Kind::Complex | Kind::Other)
 }
 
 fn is_text(of: &Type) -> bool {

@@ -22,7 +22,7 @@ use ada_format::manifest::{Form, Location, Parameter, Part, Signature, Source, V
 use self::classify::{Placed, Registers};
 use self::dwarf::DebugInfo;
 use self::form::Forms;
-use self::model::{Language, Prototype, Type};
+use self::model::{Declared, Language, Prototype, Type};
 use crate::elf::{Elf, Machine, open_debug_file};
 use crate::plan::{self, Plan};
 
@@ -205,11 +205,14 @@ fn signature(prototype: &Prototype, string_max: u32) -> Signature {
     // An object that is given back in memory takes the first register for its address.
     let returned = prototype.returns.as_ref().map(|of| (of, registers.returned(of, language)));
     let returns = returned.map(|(of, placed)| value(of, placed, forms));
-    let parameter = |(name, of): &(String, Rc<Type>)| {
-        let placed = registers.parameter(of, language);
-        Parameter { name: name.clone(), value: value(of, placed, forms), only_if: None }
+    let by_rule = prototype.parameters.iter().map(|declared| registers.parameter(&declared.of, language)).collect();
+    let placed = classify::correct(&prototype.parameters, by_rule, language);
+    let parameter = |(declared, placed): (&Declared, Placed)| Parameter {
+        name: declared.name.clone(),
+        value: value(&declared.of, placed, forms),
+        only_if: None,
     };
-    let parameters = prototype.parameters.iter().map(parameter).collect();
+    let parameters = prototype.parameters.iter().zip(placed).map(parameter).collect();
     Signature { parameters, returns, variadic: prototype.variadic, source: Source::Dwarf }
 }
 

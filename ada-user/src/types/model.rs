@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use ada_format::manifest::Named;
+use ada_format::manifest::{Named, Part};
 
 /// Whose rules say where values are passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,11 +24,33 @@ pub(super) enum Language {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Prototype {
     pub(super) language: Language,
-    /// By name, in order.
-    pub(super) parameters: Vec<(String, Rc<Type>)>,
+    /// In order.
+    pub(super) parameters: Vec<Declared>,
     /// None if it gives nothing back.
     pub(super) returns: Option<Rc<Type>>,
     pub(super) variadic: bool,
+}
+
+/// A parameter of a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Declared {
+    pub(super) name: String,
+    pub(super) of: Rc<Type>,
+    pub(super) seen: Seen,
+}
+
+/// Where debug information says that a parameter is when its function begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// It does not say.
+    #[default]
+    Unsaid,
+    /// In a place that the function has yet to fill: the compiler did not optimise.
+    Home,
+    /// Nowhere: the compiler found that it is always the same, or computes it.
+    Gone,
+    /// Here; what is missing is in a floating-point register, or nowhere.
+    At { parts: Vec<Part>, by_address: bool },
 }
 
 /// A type.

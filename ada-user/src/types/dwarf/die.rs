@@ -75,6 +75,13 @@ impl DebugInfo {
         Some(Entry { die, unit, raw })
     }
 
+    /// Reads a type's entry; for one that only stands for a unit of its own, that one's.
+    pub(super) fn type_entry(&self, die: Die) -> Option<Entry> {
+        let entry = self.entry(die)?;
+        let own_unit = self.reference(&entry, dw::DW_AT_signature).and_then(|die| self.entry(die));
+        Some(own_unit.unwrap_or(entry))
+    }
+
     /// The entry that an attribute refers to.
     pub(super) fn reference(&self, entry: &Entry, attribute: DwAt) -> Option<Die> {
         let Die { source, unit, .. } = entry.die;
@@ -137,7 +144,8 @@ impl DebugInfo {
         children
     }
 
-    fn units(&self, source: Source) -> Option<&Units> {
+    /// The units of a file.
+    pub(super) fn units(&self, source: Source) -> Option<&Units> {
         match source {
             Source::Main => Some(&self.main),
             Source::Supplement => self.supplement.as_ref(),

@@ -3,6 +3,7 @@
 //! Invariant: only the units that hold a wanted function are read beyond their heads; what is damaged is not there.
 
 mod die;
+mod location;
 mod name;
 mod prototype;
 mod resolve;
@@ -25,12 +26,14 @@ use crate::elf::Elf;
 type Bytes = gimli::EndianRcSlice<RunTimeEndian>;
 
 /// The sections that say something about types and functions.
-const SECTIONS: [SectionId; 10] = [
+const SECTIONS: [SectionId; 12] = [
     SectionId::DebugAbbrev,
     SectionId::DebugAddr,
     SectionId::DebugInfo,
     SectionId::DebugLine,
     SectionId::DebugLineStr,
+    SectionId::DebugLoc,
+    SectionId::DebugLocLists,
     SectionId::DebugRanges,
     SectionId::DebugRngLists,
     SectionId::DebugStr,
@@ -70,7 +73,7 @@ impl DebugInfo {
         let units: Vec<usize> = before.take(8).filter(|(_, end, _)| address < *end).map(|(.., unit)| *unit).collect();
         let by_address = units.iter().find_map(|unit| self.main.function_at(*unit, address));
         let by_name = || units.iter().find_map(|unit| self.named(*unit, linkage_name));
-        self.prototype_of(by_address.or_else(by_name)?)
+        self.prototype_of(by_address.or_else(by_name)?, address)
     }
 
     fn named(&self, unit: usize, linkage_name: &str) -> Option<Die> {

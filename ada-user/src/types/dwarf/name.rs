@@ -19,7 +19,7 @@ impl DebugInfo {
     }
 
     fn name(&self, die: Option<Die>, language: Language, depth: u32) -> String {
-        let Some(entry) = die.and_then(|die| self.entry(die)) else { return "void".to_owned() };
+        let Some(entry) = die.and_then(|die| self.type_entry(die)) else { return "void".to_owned() };
         if depth > DEEPEST {
             return TOO_DEEP.to_owned();
         }
@@ -83,6 +83,9 @@ impl DebugInfo {
     /// The namespaces and classes that an entry is in, from the inside; and whether they are inline.
     pub(super) fn scopes(&self, entry: &Entry) -> Vec<(String, bool)> {
         let mut scopes = Vec::new();
+        // A definition may stand outside; what it defines is where it belongs.
+        let declared = self.reference(entry, dw::DW_AT_specification).and_then(|die| self.entry(die));
+        let entry = declared.as_ref().unwrap_or(entry);
         let mut offset = entry.die.offset;
         while let Some(parent) = entry.unit.parents.get(&offset).filter(|parent| **parent < offset) {
             offset = *parent;

@@ -8,11 +8,11 @@ use gimli::{AttributeValue, constants as dw};
 use super::DebugInfo;
 use super::die::{Die, Entry};
 use super::resolve::Depth;
-use crate::types::model::{Language, Prototype};
+use crate::types::model::{Declared, Language, Prototype, Seen};
 
 impl DebugInfo {
     /// What the function takes and gives back; `None` if the entry is damaged.
-    pub(super) fn prototype_of(&self, die: Die) -> Option<Prototype> {
+    pub(super) fn prototype_of(&self, die: Die, address: u64) -> Option<Prototype> {
         let chain = self.chain(die);
         let language = self.language(chain.first()?);
         // An abstract instance has all parameters; what it or the function itself defines may only have types.
@@ -24,7 +24,7 @@ impl DebugInfo {
         let parameters = list.iter().filter(|child| child.tag() == dw::DW_TAG_formal_parameter);
         let mut found = Vec::new();
         for parameter in parameters {
-            found.push(self.parameter(parameter.die, language)?);
+            found.push(self.parameter(parameter.die, language, chain.first()?, lists.first()?, address)?);
         }
         let returned = self.chained(&chain, dw::DW_AT_type);
         let returns = returned.and_then(|die| self.resolve(die, language, Depth::Whole));
@@ -33,11 +33,24 @@ impl DebugInfo {
         Some(Prototype { language, parameters: found, returns, variadic })
     }
 
-    fn parameter(&self, die: Die, language: Language) -> Option<(String, std::rc::Rc<crate::types::model::Type>)> {
+    /// `own` are the children of the function itself, one of which may be an instance of the parameter.
+    fn parameter(
+        &self,
+        die: Die,
+        language: Language,
+        function: &Entry,
+        own: &[Entry],
+        address: u64,
+    ) -> Option<Declared> {
         let chain = self.chain(die);
-        let name = chain.iter().find_map(|entry| self.text(entry, dw::DW_AT_name));
+        let name = chain.iter().find_map(|entry| self.text(entry, dw::DW_AT_name)).unwrap_or_default();
         let of = self.resolve(self.chained(&chain, dw::DW_AT_type)?, language, Depth::Whole)?;
-        Some((name.unwrap_or_default(), of))
+        let is_it = |entry: &&Entry| {
+            entry.die == die || self.reference(entry, dw::DW_AT_abstract_origin).is_some_and(|origin| origin == die)
+        };
+        let instance = own.iter().find(is_it);
+        let seen = instance.map_or(Seen::Unsaid, |instance| self.seen(function, instance, address, of.size));
+        Some(Declared { name, of, seen })
     }
 
     /// The language of an entry's unit; what is not known calls like C.

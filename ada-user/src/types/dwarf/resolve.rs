@@ -44,7 +44,7 @@ impl DebugInfo {
         if level > DEEPEST {
             return None;
         }
-        let entry = self.entry(die)?;
+        let entry = self.type_entry(die)?;
         let name = self.type_name(Some(die), language);
         let of = Rc::new(self.of_entry(&entry, name, language, depth, level)?);
         self.types.borrow_mut().insert((die, depth), Rc::clone(&of));
