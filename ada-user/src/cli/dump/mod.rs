@@ -7,6 +7,7 @@ mod gaps;
 mod jsonl;
 mod range;
 mod selection;
+mod signals;
 mod text;
 
 use std::collections::BTreeMap;

@@ -106,7 +106,7 @@ fn text_for_people() {
   0.000000000  42/42    app      -> outer(int)
   0.000000010  42/42    app        -> malloc (0x20, 0x1, 0x2, 0x3, 0x4, 0x5)
   0.000000020  42/42    app        <- malloc = 0xbeef
-  0.000000030  42/42    app      !! outer(int) signal 11 at 0xdead
+  0.000000030  42/42    app      !! SIGSEGV SI_TKILL
 --- 3 events lost between 0.000001000s and 1.500000000s, thread 1 (42/43 wor?ker) ---
   2.000000000  42/43    wor?ker  {spaces}[41] -> function 0x900000000
  12.345678901  42/42    app      <- outer(int)
@@ -118,7 +118,7 @@ fn text_for_people() {
 const JSONL: &str = r#"{"time_ns":5000000000,"thread":0,"pid":42,"tid":42,"kind":"call","depth":0,"function_id":4294967296,"function":"_Z5outeri","demangled":"outer(int)","module":"/opt/a \"b\"/app","seq":0}
 {"time_ns":5000000010,"thread":0,"pid":42,"tid":42,"kind":"call","depth":1,"function_id":8589934599,"function":"malloc","module":"/lib/libc.so.6","seq":1,"detail":{"regs":[32,1,2,3,4,5,6,7],"return_address":4096,"frame_pointer":8192,"stack_pointer":12288,"stack":"ab01"}}
 {"time_ns":5000000020,"thread":0,"pid":42,"tid":42,"kind":"return","depth":1,"function_id":8589934599,"function":"malloc","module":"/lib/libc.so.6","seq":2,"detail":{"regs":[48879,0,0,0,0,0,0,0],"return_address":0,"frame_pointer":0,"stack_pointer":0}}
-{"time_ns":5000000030,"thread":0,"pid":42,"tid":42,"kind":"exception","depth":0,"function_id":4294967296,"function":"_Z5outeri","demangled":"outer(int)","module":"/opt/a \"b\"/app","seq":3,"detail":{"signal":11,"code":-6,"fault_address":57005,"regs":[8,9]}}
+{"time_ns":5000000030,"thread":0,"pid":42,"tid":42,"kind":"exception","depth":0,"function_id":4294967296,"function":"_Z5outeri","demangled":"outer(int)","module":"/opt/a \"b\"/app","seq":3,"detail":{"signal":11,"name":"SIGSEGV","code":-6,"fault_address":57005,"regs":[8,9]}}
 {"time_ns":5000001000,"thread":1,"pid":42,"tid":43,"kind":"lost","count":3,"time_end_ns":6500000000,"after_seq":null}
 {"time_ns":7000000000,"thread":1,"pid":42,"tid":43,"kind":"call","depth":41,"function_id":38654705664,"function":null,"module":null,"seq":0}
 {"time_ns":17345678901,"thread":0,"pid":42,"tid":42,"kind":"return","depth":0,"function_id":4294967296,"function":"_Z5outeri","demangled":"outer(int)","module":"/opt/a \"b\"/app","seq":4}
