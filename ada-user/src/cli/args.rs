@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::filters::FilterArgs;
+use super::query::ReportArgs;
 
 /// Record every call and return of chosen functions of a running or launched program, without rebuilding it.
 #[derive(Debug, Parser)]
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Info(InfoArgs),
     /// Print the events of a session in time order over all threads
     Dump(DumpArgs),
+    /// Tell which functions were called how often and how long they took
+    Report(ReportArgs),
     /// Finalise a session whose recorder was killed, in place, and tell what was kept
     Recover(RecoverArgs),
     /// Show what specs would probe: module, names, address, file offset, size, site, instruction, price, returns

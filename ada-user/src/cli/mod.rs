@@ -12,6 +12,7 @@ mod list;
 mod names;
 mod open;
 mod out;
+mod query;
 mod record;
 mod recover;
 mod status;
@@ -38,6 +39,7 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::BenchEmpty(args)) => record::run_empty(&args),
         Some(Command::Info(args)) => info::run(&args),
         Some(Command::Dump(args)) => dump::run(&args),
+        Some(Command::Report(args)) => query::report::run(&args),
         Some(Command::Recover(args)) => recover::run(&args),
         Some(Command::List(args)) => list::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),

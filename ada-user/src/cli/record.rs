@@ -170,7 +170,15 @@ pub(super) fn backend(args: &RecordArgs, filters: Filters) -> EbpfBackend {
     });
     let grows = args.follow_forks || args.wait;
     let (ring_size, follow) = (args.buffer_size, args.follow_forks);
-    EbpfBackend { ring_size, route, detail: args.choice.detail, layout: DetailLayout::default(), follow, grows, filters }
+    EbpfBackend {
+        ring_size,
+        route,
+        detail: args.choice.detail,
+        layout: DetailLayout::default(),
+        follow,
+        grows,
+        filters,
+    }
 }
 
 fn outcome(args: &RecordArgs, summary: &Summary, reason: &Reason, ended: Option<Ended>) -> Result<ExitCode> {

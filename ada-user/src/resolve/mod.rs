@@ -275,7 +275,10 @@ impl<'a> Planner<'a> {
         let mut finder = Sites::new(code, &module, spec, self.options);
         let (found, offset) = match &spec.function {
             FunctionSpec::Address(address) => {
-                return Ok(Means { sites: vec![finder.at_address(*address, self.options.detail == DetailChoice::All)?], ..Means::default() });
+                return Ok(Means {
+                    sites: vec![finder.at_address(*address, self.options.detail == DetailChoice::All)?],
+                    ..Means::default()
+                });
             }
             FunctionSpec::Pattern(pattern) => (self.matching(index, pattern), 0),
             FunctionSpec::Named { name, offset } => {

@@ -329,8 +329,8 @@ fn more<'a>(record: &Record, rest: &'a [u8], layout: DetailLayout) -> More<'a> {
         return More::Nothing;
     }
     let stack_bytes = if record.kind == kind::CALL { layout.stack_bytes as usize } else { 0 };
-    let Some((detail, (stack, slots))) = wire_bytes::read::<Detail>(rest)
-        .and_then(|(detail, rest)| Some((detail, rest.split_at_checked(stack_bytes)?)))
+    let Some((detail, (stack, slots))) =
+        wire_bytes::read::<Detail>(rest).and_then(|(detail, rest)| Some((detail, rest.split_at_checked(stack_bytes)?)))
     else {
         return More::Nothing;
     };
