@@ -13,10 +13,12 @@ use ada_format::layout::{
 use zerocopy::FromBytes;
 
 use crate::QueryError;
-use crate::trace::Thread;
+use crate::trace::{Part, Thread};
 
 /// Bytes that are read at once.
 const BLOCK: usize = 128 * 1024;
+/// A file is read from its start at most so many times more.
+const REWINDS: u32 = 100;
 
 /// The detail files of a thread.
 #[derive(Debug, Default)]
@@ -31,6 +33,12 @@ impl Details {
     pub fn new(thread: &Thread) -> Self {
         let parts = thread.parts.iter().filter_map(|part| Some((part.id, part.detail.clone()?)));
         Self { parts: parts.collect(), current: None }
+    }
+
+    /// That of one part.
+    #[must_use]
+    pub fn of_part(part: &Part) -> Self {
+        Self { parts: part.detail.iter().map(|path| (part.id, path.clone())).collect(), current: None }
     }
 
     /// The first register of a return, whose detail is at position `seq`.
@@ -68,6 +76,26 @@ impl Details {
     }
 }
 
+/// The CRC-32 of a detail file's events, which are `length` bytes long, or fill the file.
+pub(crate) fn checksum(path: &Path, length: Option<u64>) -> Result<u32, QueryError> {
+    let failed = |source| QueryError::Io { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    let mut crc = crc32fast::Hasher::new();
+    let mut buffer = vec![0; BLOCK];
+    let (mut at, end) =
+        (HEADER_SIZE as u64, length.map_or(u64::MAX, |length| length.saturating_add(HEADER_SIZE as u64)));
+    while at < end {
+        let count = usize::try_from(end - at).map_or(BLOCK, |left| left.min(BLOCK));
+        let read = file.read_at(buffer.get_mut(..count).unwrap_or_default(), at).map_err(failed)?;
+        if read == 0 {
+            break;
+        }
+        crc.update(buffer.get(..read).unwrap_or_default());
+        at += read as u64;
+    }
+    Ok(crc.finalize())
+}
+
 /// A detail event as it lies in its file.
 #[derive(Clone, Copy, Debug)]
 pub struct RawDetail<'a> {
@@ -99,17 +127,30 @@ struct DetailCursor {
     /// Where the next event begins in the file, and its position.
     at: u64,
     next: u32,
+    rewinds: u32,
 }
 
 impl DetailCursor {
     fn open(path: &Path) -> Result<Self, QueryError> {
         let file = File::open(path).map_err(|source| QueryError::Io { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), file, buffer: Vec::new(), start: 0, at: HEADER_SIZE as u64, next: 0 })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            buffer: Vec::new(),
+            start: 0,
+            at: HEADER_SIZE as u64,
+            next: 0,
+            rewinds: 0,
+        })
     }
 
-    /// The event at a position; going back begins anew.
+    /// The event at a position; going back begins anew, which is refused where links are in no order at all.
     fn get(&mut self, seq: u32) -> Result<Option<RawDetail<'_>>, QueryError> {
         if seq < self.next {
+            self.rewinds += 1;
+            if self.rewinds > REWINDS {
+                return Ok(None);
+            }
             (self.at, self.next) = (HEADER_SIZE as u64, 0);
         }
         loop {

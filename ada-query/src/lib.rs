@@ -12,13 +12,18 @@
 pub mod atf;
 pub mod blocks;
 pub mod detail;
+pub mod diff;
 mod error;
 pub mod functions;
 pub mod latency;
+pub mod replay;
 pub mod run;
 pub mod select;
 pub mod span;
 pub mod stats;
+pub mod timeline;
 pub mod trace;
+pub mod tree;
+pub mod verify;
 
 pub use self::error::QueryError;

@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ada_format::layout::IndexEvent;
+
 use crate::QueryError;
 use crate::blocks::{BLOCK, Blocks};
 use crate::select::{Compiled, Selection};
@@ -80,90 +82,176 @@ pub fn run_parallel<V: Visitor + Send>(
 }
 
 fn one<V: Visitor>(trace: &Trace, thread: &Thread, selection: &Compiled, visitor: &mut V, outcome: &mut Outcome) {
-    let mut pairing = Pairing::new(trace.functions(), selection);
-    visitor.thread(thread);
-    let mut reading = Reading { pairing: &mut pairing, selection, visitor, loud: selection.from_ns == 0, done: false };
-    for part in &thread.parts {
-        if let Err(error) = reading.part(part) {
-            outcome.failed.push((part.id, error));
-            break;
-        }
-        if reading.done {
-            break;
+    let mut reader = Reader::new(trace, thread, selection, BLOCK, true);
+    while !reader.is_done() {
+        if let Err(error) = reader.step(visitor) {
+            outcome.failed.push((reader.part(), error));
         }
     }
-    let Reading { loud, done, .. } = reading;
-    if !loud && thread.end.0 >= selection.from_ns {
-        pairing.begin_range(visitor);
-    }
-    let (end_ns, end) = match () {
-        () if selection.has_end && thread.end.0 >= selection.until_ns => (selection.until_ns, End::Range),
-        // The visitor has seen enough.
-        () if done => (pairing.last_ns(), End::Range),
-        () => thread.end,
-    };
-    pairing.finish(end_ns, end, visitor);
-    visitor.thread_end();
-    outcome.accounting.merge(pairing.accounting());
-    outcome.accounting.events_lost += thread.lost;
+    reader.add_to(outcome);
 }
 
-/// A thread that is being read.
-struct Reading<'p, 'a, V: Visitor> {
-    pairing: &'p mut Pairing<'a, V::Mark>,
-    selection: &'p Compiled,
-    visitor: &'p mut V,
+/// Reads a thread block by block.
+#[derive(Debug)]
+pub(crate) struct Reader<'a, V: Visitor> {
+    trace: &'a Trace,
+    thread: &'a Thread,
+    selection: &'a Compiled,
+    pairing: Pairing<'a, V::Mark>,
+    /// The current part, by its place, and what is left of its gaps.
+    part: usize,
+    gaps: usize,
+    blocks: Option<Blocks>,
+    block: usize,
+    keep_open: bool,
+    state: State,
     /// Whether the time range has begun.
     loud: bool,
-    /// Whether it has ended, or the visitor has seen enough.
-    done: bool,
+    /// Whether the rest cannot be read.
+    failed: bool,
 }
 
-impl<V: Visitor> Reading<'_, '_, V> {
-    fn part(&mut self, part: &Part) -> Result<(), QueryError> {
-        self.pairing.begin_part(part.id);
-        let mut blocks = Blocks::new(&part.index, part.events, BLOCK);
-        let mut gaps = part.gaps.iter().peekable();
-        loop {
-            while let Some((_, gap)) = gaps.next_if(|(before, _)| *before <= blocks.position()) {
-                self.pairing.gap(gap, self.visitor);
-            }
-            let limit = gaps.peek().map_or(u64::MAX, |(before, _)| before - blocks.position());
-            let position = u32::try_from(blocks.position()).unwrap_or(u32::MAX);
-            let events = blocks.next_block(limit)?;
-            if events.is_empty() || self.done {
-                break;
-            }
-            self.block(events, position);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Begins,
+    Reads,
+    /// Nothing more is to be read.
+    Ends,
+    Done,
+}
+
+impl<'a, V: Visitor> Reader<'a, V> {
+    /// Reads `thread` in blocks of `block` events; its file stays open between them, or not.
+    pub(crate) fn new(
+        trace: &'a Trace,
+        thread: &'a Thread,
+        selection: &'a Compiled,
+        block: usize,
+        keep_open: bool,
+    ) -> Self {
+        Self {
+            trace,
+            thread,
+            selection,
+            pairing: Pairing::new(trace.functions(), selection),
+            part: 0,
+            gaps: 0,
+            blocks: None,
+            block,
+            keep_open,
+            state: State::Begins,
+            loud: selection.from_ns == 0,
+            failed: false,
         }
-        for (_, gap) in gaps {
-            self.pairing.gap(gap, self.visitor);
+    }
+
+    /// Whether the thread's last span was told.
+    pub(crate) fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// The ordinal of the folder that is being read.
+    pub(crate) fn part(&self) -> u32 {
+        self.thread.parts.get(self.part).map_or(self.thread.id, |part| part.id)
+    }
+
+    /// Adds what became of the events so far.
+    pub(crate) fn add_to(&self, outcome: &mut Outcome) {
+        outcome.accounting.merge(self.pairing.accounting());
+        outcome.accounting.events_lost += self.thread.lost;
+    }
+
+    /// Goes on by one block or less. After an error the thread is at its end, and that is what the next step tells.
+    ///
+    /// # Errors
+    /// [`QueryError`] if the file cannot be read, or is shorter than it was.
+    pub(crate) fn step(&mut self, visitor: &mut V) -> Result<(), QueryError> {
+        match self.state {
+            State::Begins => {
+                visitor.thread(self.thread);
+                self.state = State::Reads;
+            }
+            State::Reads => {
+                return self.read(visitor).inspect_err(|_| (self.state, self.failed) = (State::Ends, true));
+            }
+            State::Ends => self.finish(visitor),
+            State::Done => {}
         }
         Ok(())
     }
 
-    fn block(&mut self, events: &[ada_format::layout::IndexEvent], position: u32) {
+    fn read(&mut self, visitor: &mut V) -> Result<(), QueryError> {
+        let Some(part) = self.thread.parts.get(self.part) else {
+            self.state = State::Ends;
+            return Ok(());
+        };
+        let mut blocks = self.blocks.take().unwrap_or_else(|| self.open(part));
+        while let Some((_, gap)) = part.gaps.get(self.gaps).filter(|(before, _)| *before <= blocks.position()) {
+            self.pairing.gap(gap, visitor);
+            self.gaps += 1;
+        }
+        let limit = part.gaps.get(self.gaps).map_or(u64::MAX, |(before, _)| before - blocks.position());
+        let position = u32::try_from(blocks.position()).unwrap_or(u32::MAX);
+        let events = blocks.next_block(limit)?;
+        if events.is_empty() {
+            part.gaps.iter().skip(self.gaps).for_each(|(_, gap)| self.pairing.gap(gap, visitor));
+            (self.part, self.gaps) = (self.part + 1, 0);
+            return Ok(());
+        }
+        self.block(events, position, visitor);
+        self.trace.count_read(events.len() as u64);
+        self.blocks = Some(blocks);
+        Ok(())
+    }
+
+    fn open(&mut self, part: &Part) -> Blocks {
+        self.pairing.begin_part(part.id);
+        let blocks = Blocks::new(&part.index, part.events, self.block);
+        if self.keep_open { blocks } else { blocks.reopening() }
+    }
+
+    fn block(&mut self, events: &[IndexEvent], position: u32, visitor: &mut V) {
         let before = |time_ns: u64| events.partition_point(|event| event.timestamp_ns.get() < time_ns);
         let last_ns = events.last().map_or(0, |event| event.timestamp_ns.get());
-        let from =
-            if self.loud || last_ns < self.selection.from_ns { events.len() } else { before(self.selection.from_ns) };
-        let end = if self.selection.has_end && last_ns >= self.selection.until_ns {
-            before(self.selection.until_ns)
-        } else {
-            events.len()
+        let ends = self.selection.has_end && last_ns >= self.selection.until_ns;
+        let end = if ends { before(self.selection.until_ns) } else { events.len() };
+        let begins = !self.loud && last_ns >= self.selection.from_ns;
+        let from = match () {
+            () if self.loud => 0,
+            () if begins => before(self.selection.from_ns).min(end),
+            () => end,
         };
-        if self.loud {
-            self.pairing.feed::<true, V>(events.get(..end).unwrap_or_default(), position, self.visitor);
-        } else {
-            let from = from.min(end);
-            self.pairing.feed::<false, V>(events.get(..from).unwrap_or_default(), position, self.visitor);
-            if last_ns >= self.selection.from_ns {
-                self.loud = true;
-                self.pairing.begin_range(self.visitor);
-                let position = position + u32::try_from(from).unwrap_or_default();
-                self.pairing.feed::<true, V>(events.get(from..end).unwrap_or_default(), position, self.visitor);
-            }
+        self.pairing.feed::<false, V>(events.get(..from).unwrap_or_default(), position, visitor);
+        if begins {
+            self.begin_range(visitor);
         }
-        self.done = end < events.len() || !self.visitor.wants_more();
+        let position = position.saturating_add(u32::try_from(from).unwrap_or_default());
+        self.pairing.feed::<true, V>(events.get(from..end).unwrap_or_default(), position, visitor);
+        if ends || !visitor.wants_more() {
+            self.state = State::Ends;
+        }
+    }
+
+    fn begin_range(&mut self, visitor: &mut V) {
+        self.loud = true;
+        self.pairing.begin_range(visitor);
+    }
+
+    fn finish(&mut self, visitor: &mut V) {
+        if !self.loud && self.thread.end.0 >= self.selection.from_ns {
+            self.begin_range(visitor);
+        }
+        let (end_ns, end) = match () {
+            () if self.selection.has_end && self.thread.end.0 >= self.selection.until_ns => {
+                (self.selection.until_ns, End::Range)
+            }
+            () if self.failed => (self.pairing.last_ns(), End::Lost),
+            // The visitor has seen enough.
+            () if self.part < self.thread.parts.len() => (self.pairing.last_ns(), End::Range),
+            () => self.thread.end,
+        };
+        self.pairing.finish(end_ns, end, visitor);
+        visitor.thread_end();
+        self.state = State::Done;
     }
 }

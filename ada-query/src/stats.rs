@@ -76,7 +76,7 @@ pub struct FunctionStats {
 }
 
 impl FunctionStats {
-    fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.calls += other.calls;
         self.total_ns = self.total_ns.saturating_add(other.total_ns);
         self.self_ns = self.self_ns.saturating_add(other.self_ns);

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ada_format::manifest::{Gap, Manifest, SessionStatus};
 use ada_format::read::{BrokenThread, SessionReader, ThreadReader};
@@ -22,6 +23,8 @@ pub struct Trace {
     threads: Vec<Thread>,
     /// As of opening: what is mapped is not looked at again.
     time_range: Option<(u64, u64)>,
+    /// Events that were read so far, for those who watch.
+    read: AtomicU64,
 }
 
 /// A thread, whole: over all the folders that it was continued in.
@@ -83,7 +86,7 @@ impl Trace {
         let functions = Functions::new(session.manifest());
         let threads = threads(&session);
         let time_range = session.time_range();
-        Self { session, functions, threads, time_range }
+        Self { session, functions, threads, time_range, read: AtomicU64::new(0) }
     }
 
     /// Looks again at a session that is being written: afterwards there may be more threads and events. The numbers of
@@ -148,6 +151,18 @@ impl Trace {
     #[must_use]
     pub fn event_count(&self) -> u64 {
         self.threads.iter().map(Thread::events).sum()
+    }
+
+    /// Events that were read so far by all questions to this trace; may be asked while one is being answered.
+    #[must_use]
+    pub fn events_read(&self) -> u64 {
+        // Relaxed: a number to show, which nothing depends on.
+        self.read.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_read(&self, events: u64) {
+        // Relaxed: as above.
+        self.read.fetch_add(events, Ordering::Relaxed);
     }
 
     /// First and last timestamp, in nanoseconds of the clock.

@@ -202,6 +202,10 @@ pub trait Visitor {
     /// A call has ended.
     fn exit(&mut self, span: &Span, mark: Self::Mark);
 
+    /// A call looks as if it had ended without a return, as [`End::Missed`] or [`End::Lost`]. Told at once; its exit, or that
+    /// it is dropped, is told later, and it may yet turn out to have returned.
+    fn gone(&mut self, _span: &Span, _mark: Self::Mark) {}
+
     /// A call that was entered turned out too short for the selection.
     fn dropped(&mut self, _mark: Self::Mark) {}
 

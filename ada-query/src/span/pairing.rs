@@ -197,7 +197,11 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
                 last_ns = last_ns.max(end_ns);
             }
             let end = if known { end } else { End::Missed };
-            self.end(&frame, Ending { end_ns: last_ns, end, place: None, detail: None }, visitor);
+            let ending = Ending { end_ns: last_ns, end, place: None, detail: None };
+            if !known {
+                self.tell_gone(&frame, ending, visitor);
+            }
+            self.end(&frame, ending, visitor);
         }
     }
 
@@ -376,6 +380,7 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
         }
         self.see(frame.function, MISSED);
         let under = self.frames.last().map(|under| under.number);
+        self.tell_gone(&frame, Ending { end_ns, end, place: None, detail: None }, visitor);
         if let Some(oldest) = self.aside.keep(Kept { frame, under, before_ns, added_ns, end_ns, end }) {
             self.close_kept(&oldest, visitor);
         }
@@ -474,9 +479,15 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
             return;
         }
         self.counts.spans += 1;
+        visitor.exit(&self.span(frame, ending), frame.mark);
+    }
+
+    /// What is known of a frame that ends.
+    #[inline]
+    fn span(&self, frame: &Frame<M>, ending: Ending) -> Span {
         let start_ns = frame.start_ns.max(self.selection.from_ns);
         let end_ns = ending.end_ns.max(start_ns);
-        let span = Span {
+        Span {
             function: frame.function,
             start_ns,
             end_ns,
@@ -492,8 +503,14 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
             call: frame.place,
             ret: ending.place,
             ret_detail: ending.detail,
-        };
-        visitor.exit(&span, frame.mark);
+        }
+    }
+
+    #[inline]
+    fn tell_gone<V: Visitor<Mark = M>>(&self, frame: &Frame<M>, ending: Ending, visitor: &mut V) {
+        if frame.is_selected() && frame.flags & ENTERED != 0 {
+            visitor.gone(&self.span(frame, ending), frame.mark);
+        }
     }
 
     /// Whether a call is too short for the selection; its time is its parent's then.

@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::filters::FilterArgs;
-use super::query::ReportArgs;
+use super::query::{DiffArgs, GraphArgs, ReplayArgs, ReportArgs, TimelineArgs, VerifyArgs};
 
 /// Record every call and return of chosen functions of a running or launched program, without rebuilding it.
 #[derive(Debug, Parser)]
@@ -43,6 +43,16 @@ pub(crate) enum Command {
     Dump(DumpArgs),
     /// Tell which functions were called how often and how long they took
     Report(ReportArgs),
+    /// Show the call tree, what calls a function, or what it calls
+    Graph(GraphArgs),
+    /// Show calls as they nested, in time order over all threads
+    Replay(ReplayArgs),
+    /// Draw a stretch of time as a flame chart
+    Timeline(TimelineArgs),
+    /// Tell what changed between two sessions, function by function, and whether it is more than noise
+    Diff(DiffArgs),
+    /// Check that a session is whole: checksums, links, order
+    Verify(VerifyArgs),
     /// Finalise a session whose recorder was killed, in place, and tell what was kept
     Recover(RecoverArgs),
     /// Show what specs would probe: module, names, address, file offset, size, site, instruction, price, returns

@@ -70,6 +70,74 @@ pub(crate) struct ReportArgs {
     pub(crate) print: PrintArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct GraphArgs {
+    /// The session's folder [default: the newest below ada_traces]
+    pub(crate) session: Option<PathBuf>,
+    /// Show what called these functions instead
+    #[arg(long, value_name = "FUNC", conflicts_with = "callees")]
+    pub(crate) callers: Option<String>,
+    /// Show what these functions called, from wherever they were called
+    #[arg(long, value_name = "FUNC")]
+    pub(crate) callees: Option<String>,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The session's folder [default: the newest below ada_traces]
+    pub(crate) session: Option<PathBuf>,
+    /// Show the time since the session's first event as well
+    #[arg(long)]
+    pub(crate) time: bool,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TimelineArgs {
+    /// The session's folder [default: the newest below ada_traces]
+    pub(crate) session: Option<PathBuf>,
+    /// Columns of the picture [default: the terminal's]
+    #[arg(long, value_name = "COLUMNS", value_parser = columns)]
+    pub(crate) width: Option<usize>,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The session before the change
+    #[arg(value_name = "A")]
+    pub(crate) before: PathBuf,
+    /// The session after it
+    #[arg(value_name = "B")]
+    pub(crate) after: PathBuf,
+    /// Also show functions without a change
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The session's folder [default: the newest below ada_traces]
+    pub(crate) session: Option<PathBuf>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum SortBy {
     /// Number of calls
@@ -98,4 +166,9 @@ pub(crate) enum By {
 fn parts(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|parts| (1..=1000).contains(parts));
     number.ok_or_else(|| format!("'{text}' is not a number of parts; write one from 1 to 1000"))
+}
+
+fn columns(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|columns| (10..=10_000).contains(columns));
+    number.ok_or_else(|| format!("'{text}' is not a number of columns; write one from 10 to 10000"))
 }

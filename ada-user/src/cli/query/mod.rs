@@ -3,22 +3,31 @@
 //! Invariant: what could not be read, was lost or is not known is said: in the output, or on stderr with exit status 2.
 
 mod args;
+pub(crate) mod diff;
+pub(crate) mod graph;
 mod notes;
+mod progress;
+pub(crate) mod replay;
 pub(crate) mod report;
+pub(crate) mod timeline;
+pub(crate) mod verify;
 mod words;
 
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use ada_query::QueryError;
 use ada_query::run::Outcome;
 use ada_query::select::{Pattern, Selection, matching};
+use ada_query::span::Accounting;
 use ada_query::trace::Trace;
 use ada_user::suggest;
 use anyhow::{Result, anyhow, bail};
 
-pub(crate) use self::args::{ReportArgs, SelectArgs};
+pub(crate) use self::args::{DiffArgs, GraphArgs, ReplayArgs, ReportArgs, SelectArgs, TimelineArgs, VerifyArgs};
+use self::progress::Progress;
 use super::REFUSED;
 use super::dump::range::Range;
 use super::names::printable;
@@ -26,19 +35,51 @@ use super::open::{chosen, open};
 
 /// A session and the part of it that was asked for.
 struct Question {
-    trace: Trace,
+    trace: Arc<Trace>,
     selection: Selection,
     range: Range,
 }
 
 impl Question {
     fn new(session: Option<&Path>, args: &SelectArgs) -> Result<Self> {
-        let trace = Trace::new(open(&chosen(session)?)?);
+        let question = Self::unchecked(&chosen(session)?, args)?;
+        question.selection.check(&question.trace).map_err(|error| explain(error, &question.trace))?;
+        Ok(question)
+    }
+
+    /// One of several sessions that `args` hold for: what they name need not be in all of them.
+    fn unchecked(dir: &Path, args: &SelectArgs) -> Result<Self> {
+        let trace = Trace::new(open(dir)?);
         let range = Range::new(args.from.as_deref(), args.to.as_deref(), trace.session())?;
         check_range(&range, &trace)?;
         let selection = selection(args, &range)?;
-        selection.check(&trace).map_err(|error| explain(error, &trace))?;
-        Ok(Self { trace, selection, range })
+        Ok(Self { trace: Arc::new(trace), selection, range })
+    }
+
+    /// Fails if what is named is in none of these sessions.
+    fn check_any(questions: &[&Self]) -> Result<()> {
+        let mut last = Ok(());
+        for question in questions {
+            last = question.selection.check(&question.trace).map_err(|error| explain(error, &question.trace));
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
+    }
+
+    /// Shows how far reading is, until what is returned is dropped.
+    fn progress(&self) -> Progress {
+        Progress::of(&self.trace)
+    }
+
+    /// One line: how much was looked at.
+    fn head(&self, accounting: &Accounting) -> String {
+        let threads = self.selection.threads(&self.trace).count();
+        let (first, last) = self.trace.time_range().unwrap_or_default();
+        let from = self.range.from.map_or(first, |from| from.max(first));
+        let until = self.range.until.map_or(last, |until| until.min(last));
+        notes::head(accounting, threads, until.saturating_sub(from))
     }
 
     /// The functions that `text` means.

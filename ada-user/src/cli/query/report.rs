@@ -14,7 +14,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::args::{By, ReportArgs, SortBy};
-use super::words::{exact, name, rough};
+use super::words::{exact, limit, name, rough};
 use super::{Paint, Question, notes};
 use crate::cli::args::Format;
 use crate::cli::names::{printable, short_module};
@@ -39,7 +39,9 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
         values: true,
         rate_buckets: args.rate.unwrap_or(0),
     };
+    let progress = question.progress();
     let mut report = Report::new(&question.trace, &question.selection, options);
+    drop(progress);
     report.sort(match args.sort {
         SortBy::Calls => Sort::Calls,
         SortBy::Total => Sort::Total,
@@ -66,20 +68,10 @@ impl ReportArgs {
     }
 }
 
-/// As many rows as were asked for; 0 stands for all.
-fn limit(asked: Option<usize>, otherwise: usize) -> usize {
-    match asked {
-        Some(0) => usize::MAX,
-        Some(limit) => limit,
-        None => otherwise,
-    }
-}
-
 fn text(question: &Question, report: &Report, args: &ReportArgs) -> String {
     let trace = &question.trace;
     let paint = Paint::new();
-    let threads = question.selection.threads(trace).count();
-    let mut text = paint.dim(&notes::head(&report.outcome.accounting, threads, length(question))) + "\n";
+    let mut text = paint.dim(&question.head(&report.outcome.accounting)) + "\n";
     let limit = limit(args.print.limit, LONGEST);
     let rows: Vec<&Row> = report.rows.iter().take(limit).collect();
     if !rows.is_empty() {
@@ -96,14 +88,6 @@ fn text(question: &Question, report: &Report, args: &ReportArgs) -> String {
         let _ = write!(text, "\n{notes}");
     }
     text
-}
-
-/// The length of the time that was asked about, in nanoseconds.
-fn length(question: &Question) -> u64 {
-    let Some((first, last)) = question.trace.time_range() else { return 0 };
-    let from = question.range.from.map_or(first, |from| from.max(first));
-    let until = question.range.until.map_or(last, |until| until.min(last));
-    until.saturating_sub(from)
 }
 
 fn table(trace: &Trace, rows: &[&Row], args: &ReportArgs) -> Table {

@@ -11,6 +11,15 @@ use crate::cli::names::printable;
 /// Characters of a name that is not to be printed whole.
 pub(super) const LONGEST_NAME: usize = 60;
 
+/// As many as were asked for; 0 stands for all.
+pub(super) fn limit(asked: Option<usize>, otherwise: usize) -> usize {
+    match asked {
+        Some(0) => usize::MAX,
+        Some(limit) => limit,
+        None => otherwise,
+    }
+}
+
 /// A time with three decimals, as it was measured: `1.234 us`, `17 ns`.
 pub(super) fn exact(nanoseconds: u64) -> String {
     let (value, unit) = scaled(nanoseconds as f64);

@@ -12,9 +12,9 @@ use ada_query::latency::Latency;
 use ada_query::stats::Report;
 use ada_query::trace::Trace;
 
-use super::{ReportArgs, group, limit};
+use super::{ReportArgs, group};
 use crate::cli::query::Paint;
-use crate::cli::query::words::{exact, name, rough};
+use crate::cli::query::words::{exact, limit, name, rough};
 use crate::cli::summary::{count, plural};
 
 /// Functions that are drawn, unless more are asked for.
