@@ -62,7 +62,8 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "FUNC")]
     pub(crate) histogram: Option<String>,
     /// Show when the calls began, in this many equal parts of the time
-    #[arg(long, value_name = "PARTS", num_args = 0..=1, default_missing_value = "20", value_parser = parts)]
+    #[arg(long, value_name = "PARTS", num_args = 0..=1, default_missing_value = "20")]
+    #[arg(require_equals = true, value_parser = parts)]
     pub(crate) rate: Option<usize>,
     #[command(flatten)]
     pub(crate) select: SelectArgs,

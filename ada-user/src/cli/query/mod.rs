@@ -38,6 +38,7 @@ struct Question {
     trace: Arc<Trace>,
     selection: Selection,
     range: Range,
+    paint: Paint,
 }
 
 impl Question {
@@ -53,7 +54,7 @@ impl Question {
         let range = Range::new(args.from.as_deref(), args.to.as_deref(), trace.session())?;
         check_range(&range, &trace)?;
         let selection = selection(args, &range)?;
-        Ok(Self { trace: Arc::new(trace), selection, range })
+        Ok(Self { trace: Arc::new(trace), selection, range, paint: Paint::new() })
     }
 
     /// Fails if what is named is in none of these sessions.
@@ -183,3 +184,6 @@ impl Paint {
         if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::args::TimelineArgs;
 use super::words::{exact, limit, name};
-use super::{Paint, Question, notes};
+use super::{Question, notes};
 use crate::cli::args::Format;
 use crate::cli::names::printable;
 use crate::cli::summary::plural;
@@ -54,7 +54,7 @@ fn columns() -> usize {
 }
 
 fn text(question: &Question, timeline: &Timeline, args: &TimelineArgs) -> String {
-    let paint = Paint::new();
+    let paint = question.paint;
     let first = question.trace.time_range().map_or(0, |(first, _)| first);
     let since = |time: u64| format!("{:.9}s", time.saturating_sub(first) as f64 / 1e9);
     let length = timeline.until_ns - timeline.from_ns;
