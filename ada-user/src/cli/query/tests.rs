@@ -163,11 +163,11 @@ fn lines_for_programs_are_objects() {
     let temp = sample();
     for command in ["report", "graph", "replay"] {
         let text = printed(&[command, temp.path().to_str().unwrap(), "--format", "jsonl"]);
-        let kinds = text.lines().map(|line| {
+        let mut kinds = text.lines().map(|line| {
             let object: serde_json::Value = serde_json::from_str(line).unwrap();
             object["kind"].as_str().unwrap().to_owned()
         });
-        assert_eq!(kinds.last().as_deref(), Some("accounting"), "{command}");
+        assert_eq!(kinds.next_back().as_deref(), Some("accounting"), "{command}");
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &TimelineArgs) -> Result<ExitCode> {
 }
 
 fn columns() -> usize {
-    let width = rustix::termios::tcgetwinsize(io::stdout()).map(|size| usize::from(size.ws_col)).unwrap_or(0);
+    let width = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
     if width >= 20 { width } else { COLUMNS }
 }
 
