@@ -5,7 +5,11 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use ada_user::timespan;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{detail::DetailArgs, filters::FilterArgs};
+use super::{
+    detail::DetailArgs,
+    filters::FilterArgs,
+    query::{DiffArgs, GraphArgs, ReplayArgs, ReportArgs, TimelineArgs, VerifyArgs},
+};
 
 /// Record every call and return of chosen functions of a running or launched program, without rebuilding it.
 #[derive(Debug, Parser)]
@@ -41,6 +45,18 @@ pub(crate) enum Command {
     Info(InfoArgs),
     /// Print the events of a session in time order over all threads
     Dump(DumpArgs),
+    /// Tell which functions were called how often and how long they took
+    Report(ReportArgs),
+    /// Show the call tree, what calls a function, or what it calls
+    Graph(GraphArgs),
+    /// Show calls as they nested, in time order over all threads
+    Replay(ReplayArgs),
+    /// Draw a stretch of time as a flame chart
+    Timeline(TimelineArgs),
+    /// Tell what changed between two sessions, function by function, and whether it is more than noise
+    Diff(DiffArgs),
+    /// Check that a session is whole: checksums, links, order
+    Verify(VerifyArgs),
     /// Finalise a session whose recorder was killed, in place, and tell what was kept
     Recover(RecoverArgs),
     /// Show what specs would probe: module, names, address, file offset, size, site, instruction, price, returns

@@ -15,6 +15,7 @@ mod mark;
 mod names;
 mod open;
 mod out;
+mod query;
 mod record;
 mod recover;
 mod status;
@@ -41,6 +42,12 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::BenchEmpty(args)) => record::run_empty(&args),
         Some(Command::Info(args)) => info::run(&args),
         Some(Command::Dump(args)) => dump::run(&args),
+        Some(Command::Report(args)) => query::report::run(&args),
+        Some(Command::Graph(args)) => query::graph::run(&args),
+        Some(Command::Replay(args)) => query::replay::run(&args),
+        Some(Command::Timeline(args)) => query::timeline::run(&args),
+        Some(Command::Diff(args)) => query::diff::run(&args),
+        Some(Command::Verify(args)) => query::verify::run(&args),
         Some(Command::Recover(args)) => recover::run(&args),
         Some(Command::List(args)) => list::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),

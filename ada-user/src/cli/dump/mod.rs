@@ -5,7 +5,7 @@
 
 mod gaps;
 mod jsonl;
-mod range;
+pub(super) mod range;
 mod selection;
 mod signals;
 mod text;

@@ -10,14 +10,14 @@ use crate::cli::args;
 
 /// Times from `from` up to but without `until`, in nanoseconds of the session's clock; `None` is unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Range {
-    pub(super) from: Option<u64>,
-    pub(super) until: Option<u64>,
+pub(in crate::cli) struct Range {
+    pub(in crate::cli) from: Option<u64>,
+    pub(in crate::cli) until: Option<u64>,
 }
 
 impl Range {
     /// Reads what was typed.
-    pub(super) fn new(from: Option<&str>, to: Option<&str>, session: &SessionReader) -> Result<Self> {
+    pub(in crate::cli) fn new(from: Option<&str>, to: Option<&str>, session: &SessionReader) -> Result<Self> {
         let first = session.time_range().map_or(0, |(first, _)| first);
         let from_ns = from.map(|text| time("--from", text, first)).transpose()?;
         let to_ns = to.map(|text| time("--to", text, first)).transpose()?;
@@ -30,17 +30,17 @@ impl Range {
     }
 
     /// Whether nothing is left out.
-    pub(super) fn is_all(&self) -> bool {
+    pub(in crate::cli) fn is_all(&self) -> bool {
         *self == Self::default()
     }
 
     /// Whether a stretch of time has a part in it.
-    pub(super) fn touches(&self, start_ns: u64, end_ns: u64) -> bool {
+    pub(in crate::cli) fn touches(&self, start_ns: u64, end_ns: u64) -> bool {
         self.from.is_none_or(|from| end_ns >= from) && self.until.is_none_or(|until| start_ns < until)
     }
 
     /// Why there is nothing in it, as a clause.
-    pub(super) fn about(&self, session: &SessionReader) -> String {
+    pub(in crate::cli) fn about(&self, session: &SessionReader) -> String {
         let Some((first, last)) = session.time_range() else { return "the session has none".to_owned() };
         if self.is_all() {
             return "these threads have none".to_owned();

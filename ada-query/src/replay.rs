@@ -1,0 +1,250 @@
+//! What happened, step by step, in the order of time over all threads.
+//!
+//! ```text
+//! thread 0   Enter f   Leaf g       Exit f
+//! thread 1        Enter f     Exit f          ──▶ Enter, Enter, Leaf, Exit, Exit
+//! ```
+//!
+//! A call without another one in it is one step. Invariant: a thread holds back the calls that run, and what was read of
+//! one block; nothing else is kept.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use ada_format::manifest::Gap;
+
+use crate::functions::FunctionIndex;
+use crate::run::{Outcome, Reader};
+use crate::select::{Compiled, Selection};
+use crate::span::{Call, End, Mark, MarkKind, Place, Span, Visitor};
+use crate::trace::Trace;
+
+/// Events of a block: several threads are open at the same time.
+const BLOCK: usize = 1024;
+/// Threads whose files stay open.
+const OPEN_FILES: usize = 200;
+
+/// One step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// When, in nanoseconds of the clock; of a leaf, when it was called.
+    pub time_ns: u64,
+    /// The thread's place in [`Trace::threads`].
+    pub thread: usize,
+    /// What happened.
+    pub kind: StepKind,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum StepKind {
+    /// A call began, with others in it.
+    Enter {
+        /// The function.
+        function: FunctionIndex,
+        /// Selected calls around it.
+        depth: u32,
+        /// Its number among the thread's calls.
+        number: u64,
+        /// Where its event is.
+        call: Place,
+        /// The position of its registers in the part's detail file.
+        detail: Option<u32>,
+    },
+    /// A call that has ended; `leaf` if it is told here alone.
+    Exit {
+        /// The call.
+        span: Span,
+        /// Whether no other selected call was in it.
+        leaf: bool,
+        /// The position of the call's registers in the part's detail file, of a leaf.
+        detail: Option<u32>,
+    },
+    /// Something that is no call.
+    Mark(Mark),
+    /// Events are missing.
+    Gap(Gap),
+}
+
+/// Goes through the selected part of a session.
+#[derive(Debug)]
+struct Replay<'a> {
+    threads: Vec<Lane<'a>>,
+    /// The time of each thread's next step, and its place in `threads`.
+    next: BinaryHeap<Reverse<(u64, usize)>>,
+    outcome: Outcome,
+}
+
+#[derive(Debug)]
+struct Lane<'a> {
+    reader: Reader<'a, Steps>,
+    steps: Steps,
+}
+
+impl<'a> Replay<'a> {
+    /// `compiled` was made from `selection` for this trace.
+    fn with(trace: &'a Trace, selection: &'a Selection, compiled: &'a Compiled) -> Self {
+        let count = selection.threads(trace).count();
+        let lane = |thread| Lane {
+            reader: Reader::new(trace, thread, compiled, BLOCK, count <= OPEN_FILES),
+            steps: Steps::new(trace.threads().iter().position(|other| std::ptr::eq(other, thread)), compiled),
+        };
+        let mut replay = Self {
+            threads: selection.threads(trace).map(lane).collect(),
+            next: BinaryHeap::with_capacity(count),
+            outcome: Outcome::default(),
+        };
+        (0..replay.threads.len()).for_each(|place| replay.look_ahead(place));
+        replay
+    }
+
+    /// Reads a thread until its next step is certain.
+    fn look_ahead(&mut self, place: usize) {
+        let Some(lane) = self.threads.get_mut(place) else { return };
+        while lane.steps.certain().is_none() && !lane.reader.is_done() {
+            if let Err(error) = lane.reader.step(&mut lane.steps) {
+                self.outcome.failed.push((lane.reader.part(), error));
+            }
+            if lane.reader.is_done() {
+                lane.steps.all = true;
+                lane.reader.add_to(&mut self.outcome);
+            }
+        }
+        if let Some(step) = lane.steps.certain() {
+            self.next.push(Reverse((step.time_ns, place)));
+        }
+    }
+}
+
+impl Iterator for Replay<'_> {
+    type Item = Step;
+
+    fn next(&mut self) -> Option<Step> {
+        let Reverse((_, place)) = self.next.pop()?;
+        let step = self.threads.get_mut(place)?.steps.queue.pop_front();
+        self.look_ahead(place);
+        step.map(|held| held.step)
+    }
+}
+
+/// Calls `each` for every step, until it returns `false`.
+///
+/// # Errors
+/// `each`'s.
+pub fn replay<E>(
+    trace: &Trace,
+    selection: &Selection,
+    mut each: impl FnMut(&Step) -> Result<bool, E>,
+) -> Result<Outcome, E> {
+    let compiled = selection.compile(trace.functions());
+    let mut replay = Replay::with(trace, selection, &compiled);
+    for step in replay.by_ref() {
+        if !each(&step)? {
+            break;
+        }
+    }
+    Ok(replay.outcome)
+}
+
+/// A step that waits.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    step: Step,
+    /// Calls that may still turn out too short are certain from this time on.
+    certain_ns: u64,
+}
+
+/// Steps of one thread that are not told yet.
+#[derive(Debug)]
+struct Steps {
+    thread: usize,
+    least_ns: u64,
+    queue: VecDeque<Held>,
+    /// The time up to which everything is known.
+    now_ns: u64,
+    /// Whether there are no more events.
+    all: bool,
+}
+
+impl Steps {
+    fn new(thread: Option<usize>, selection: &Compiled) -> Self {
+        Self {
+            thread: thread.unwrap_or(usize::MAX),
+            least_ns: selection.min_duration_ns,
+            queue: VecDeque::new(),
+            now_ns: 0,
+            all: false,
+        }
+    }
+
+    /// The first step, if nothing that follows can change it.
+    fn certain(&self) -> Option<Step> {
+        let first = self.queue.front()?;
+        let is_entry = matches!(first.step.kind, StepKind::Enter { .. });
+        // An entry that comes last may become a leaf.
+        let certain = self.all || !is_entry || (self.queue.len() > 1 && first.certain_ns <= self.now_ns);
+        certain.then_some(first.step)
+    }
+
+    fn push(&mut self, time_ns: u64, certain_ns: u64, kind: StepKind) {
+        self.now_ns = self.now_ns.max(time_ns);
+        self.queue.push_back(Held { step: Step { time_ns, thread: self.thread, kind }, certain_ns });
+    }
+
+    fn end(&mut self, span: &Span) {
+        self.now_ns = self.now_ns.max(span.end_ns);
+        let last = self.queue.back().map(|held| held.step.kind);
+        match last {
+            Some(StepKind::Enter { number, detail, .. }) if number == span.number => {
+                self.queue.pop_back();
+                self.push(span.start_ns, 0, StepKind::Exit { span: *span, leaf: true, detail });
+            }
+            _ => self.push(span.end_ns, 0, StepKind::Exit { span: *span, leaf: false, detail: None }),
+        }
+    }
+
+    /// Takes out the entry of a call that turned out too short; what was in it was shorter.
+    fn take_out(&mut self, wanted: u64) {
+        let is_it = |held: &Held| matches!(held.step.kind, StepKind::Enter { number, .. } if number == wanted);
+        if let Some(place) = self.queue.iter().rposition(is_it) {
+            self.queue.remove(place);
+        }
+    }
+}
+
+impl Visitor for Steps {
+    type Mark = u64;
+
+    fn enter(&mut self, call: &Call, _parent: Option<u64>) -> u64 {
+        let Call { function, depth, number, call: place, detail, .. } = *call;
+        let kind = StepKind::Enter { function, depth, number, call: place, detail };
+        self.push(call.start_ns, call.start_ns.saturating_add(self.least_ns), kind);
+        number
+    }
+
+    fn exit(&mut self, span: &Span, _number: u64) {
+        // The others were told when they were gone.
+        if !matches!(span.end, End::Missed | End::Lost) {
+            self.end(span);
+        }
+    }
+
+    fn gone(&mut self, span: &Span, number: u64) {
+        if span.duration_ns() < self.least_ns { self.take_out(number) } else { self.end(span) }
+    }
+
+    fn dropped(&mut self, number: u64) {
+        self.take_out(number);
+    }
+
+    fn mark(&mut self, mark: &Mark) {
+        // Returns of calls that are not known would fill the lines of a cut recording.
+        if mark.kind != MarkKind::UnmatchedReturn {
+            self.push(mark.time_ns, 0, StepKind::Mark(*mark));
+        }
+    }
+
+    fn gap(&mut self, gap: &Gap) {
+        self.push(gap.time_start_ns.max(self.now_ns), 0, StepKind::Gap(*gap));
+    }
+}

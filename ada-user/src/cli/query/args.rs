@@ -1,0 +1,175 @@
+//! What the commands that answer questions have in common, as it is typed.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::args::{Format, duration};
+
+/// Which part of a session.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Selection")]
+pub(crate) struct SelectArgs {
+    /// From this time on: since the session's first event (1.5s, 20ms), or absolute in nanoseconds of the boot clock (@123)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+    /// Up to and including this time, in the same forms
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<String>,
+    /// Only this thread: the N of its folder thread_N; repeatable
+    #[arg(long, value_name = "N")]
+    pub(crate) thread: Vec<u32>,
+    /// Only threads of this process; repeatable
+    #[arg(short, long, value_name = "PID")]
+    pub(crate) pid: Vec<u32>,
+    /// Only these functions and what they call: a name, a glob ('mem*') or a regular expression ('/^mem/'); repeatable
+    #[arg(short = 'F', long, value_name = "FUNC")]
+    pub(crate) function: Vec<String>,
+    /// Without these functions and what they call: their time is their caller's own then; repeatable
+    #[arg(short = 'N', long, value_name = "FUNC")]
+    pub(crate) without: Vec<String>,
+    /// Only calls that are known to have taken at least this long, such as 50us
+    #[arg(short = 't', long, value_name = "TIME", value_parser = duration)]
+    pub(crate) min_duration: Option<Duration>,
+}
+
+/// How to print it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct PrintArgs {
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// At most so many lines of results; 0 for all
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Print long names whole
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The session's folder [default: the newest below ada_traces]
+    pub(crate) session: Option<PathBuf>,
+    /// What to sort by, the greatest first
+    #[arg(short, long, value_enum, default_value_t = SortBy::Total)]
+    pub(crate) sort: SortBy,
+    /// Tell functions apart by process or thread
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) by: Option<By>,
+    /// Draw the distribution of the durations of these functions
+    #[arg(long, value_name = "FUNC")]
+    pub(crate) histogram: Option<String>,
+    /// Show when the calls began, in this many equal parts of the time
+    #[arg(long, value_name = "PARTS", num_args = 0..=1, default_missing_value = "20")]
+    #[arg(require_equals = true, value_parser = parts)]
+    pub(crate) rate: Option<usize>,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GraphArgs {
+    /// The session's folder [default: the newest below ada_traces]
+    pub(crate) session: Option<PathBuf>,
+    /// Show what called these functions instead
+    #[arg(long, value_name = "FUNC", conflicts_with = "callees")]
+    pub(crate) callers: Option<String>,
+    /// Show what these functions called, from wherever they were called
+    #[arg(long, value_name = "FUNC")]
+    pub(crate) callees: Option<String>,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The session's folder [default: the newest below ada_traces]
+    pub(crate) session: Option<PathBuf>,
+    /// Show the time since the session's first event as well
+    #[arg(long)]
+    pub(crate) time: bool,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TimelineArgs {
+    /// The session's folder [default: the newest below ada_traces]
+    pub(crate) session: Option<PathBuf>,
+    /// Columns of the picture [default: the terminal's]
+    #[arg(long, value_name = "COLUMNS", value_parser = columns)]
+    pub(crate) width: Option<usize>,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The session before the change
+    #[arg(value_name = "A")]
+    pub(crate) before: PathBuf,
+    /// The session after it
+    #[arg(value_name = "B")]
+    pub(crate) after: PathBuf,
+    /// Also show functions without a change
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The session's folder [default: the newest below ada_traces]
+    pub(crate) session: Option<PathBuf>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum SortBy {
+    /// Number of calls
+    Calls,
+    /// Time in the function and what it calls
+    Total,
+    /// Time in the function itself
+    #[value(name = "self")]
+    SelfTime,
+    /// Mean duration
+    Mean,
+    /// What 99 % of the calls do not exceed
+    P99,
+    /// The longest call
+    Max,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum By {
+    /// Processes
+    Process,
+    /// Threads
+    Thread,
+}
+
+fn parts(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|parts| (1..=1000).contains(parts));
+    number.ok_or_else(|| format!("'{text}' is not a number of parts; write one from 1 to 1000"))
+}
+
+fn columns(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|columns| (10..=10_000).contains(columns));
+    number.ok_or_else(|| format!("'{text}' is not a number of columns; write one from 10 to 10000"))
+}
