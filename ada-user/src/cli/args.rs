@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use ada_user::timespan;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{detail::DetailArgs, filters::FilterArgs};
+use super::{detail::DetailArgs, filters::FilterArgs, keep::KeepArgs};
 
 /// Record every call and return of chosen functions of a running or launched program, without rebuilding it.
 #[derive(Debug, Parser)]
@@ -144,6 +144,8 @@ pub(crate) struct RecordArgs {
     pub(crate) detail: DetailArgs,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
+    #[command(flatten)]
+    pub(crate) size: KeepArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -279,7 +281,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A time span that a recording can take: a century at most, which every clock can add.
-fn recording_time(text: &str) -> Result<Duration, String> {
+pub(super) fn recording_time(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
     let complaint = || format!("'{text}' is longer than a century; leave it out to record until Ctrl-C");
     duration(text).and_then(|time| if time <= LONGEST { Ok(time) } else { Err(complaint()) })

@@ -3,13 +3,14 @@
 
 mod args;
 mod choice;
-mod detail;
 mod control;
+mod detail;
 mod doctor;
 mod dump;
 mod estimate;
 mod filters;
 mod info;
+mod keep;
 mod list;
 mod mark;
 mod names;
