@@ -104,7 +104,8 @@ impl Demux {
     }
 
     /// Keeps only the newest events, if `rotation` asks for that.
-    pub(crate) fn keeping(self, rotation: Rotation) -> Self {
+    pub(crate) fn keeping(mut self, rotation: Rotation) -> Self {
+        self.files.no_larger(rotation.largest_chunk());
         Self { rotator: rotation.asked().then(|| Rotator::new(rotation)), ..self }
     }
 
@@ -221,6 +222,9 @@ impl Demux {
             self.files.ledger.note_flight(flight);
         }
         self.files.finish();
+        if let Some(rotator) = &mut self.rotator {
+            rotator.last();
+        }
         self.rotate(end_ns);
     }
 

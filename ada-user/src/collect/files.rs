@@ -40,6 +40,8 @@ pub(super) struct Files {
     pub(super) ledger: Ledger,
     /// The ordinal of the next folder. None is used twice.
     next_folder: u32,
+    /// A thread goes on in another one once its files are so large.
+    largest: u64,
     /// Live threads; a free place is `None`.
     threads: Vec<Option<Thread>>,
     by_tid: HashMap<u32, usize>,
@@ -62,6 +64,7 @@ impl Files {
             dir,
             ledger: Ledger::default(),
             next_folder: 0,
+            largest: u64::MAX,
             threads: Vec::new(),
             by_tid: HashMap::new(),
             latest: None,
@@ -70,6 +73,11 @@ impl Files {
             failure: None,
             unwritten: 0,
         }
+    }
+
+    /// Threads go on in other folders once their files are so large, in bytes.
+    pub(super) fn no_larger(&mut self, bytes: u64) {
+        self.largest = bytes;
     }
 
     /// Whether writing has ended with an error.
@@ -155,10 +163,11 @@ impl Files {
         }
     }
 
-    /// Whether the file of the thread at a place can take no more events.
+    /// Whether the file of the thread at a place can take no more events, or should not.
     #[inline]
     pub(super) fn is_full(&self, index: usize) -> bool {
-        matches!(self.threads.get(index), Some(Some(thread)) if thread.writer.is_full())
+        let Some(Some(thread)) = self.threads.get(index) else { return false };
+        thread.writer.is_full() || thread.writer.bytes() >= self.largest
     }
 
     /// A thread goes on in the next folder. `waits`: details may follow in the one so far, which is returned.

@@ -50,6 +50,12 @@ impl Rotation {
     pub fn asked(&self) -> bool {
         self.keep.is_some() || self.max_size.is_some()
     }
+
+    /// The size, in bytes, at which a chunk is left for the next one: whatever is written between two ticks, there are
+    /// enough of them to choose from.
+    pub(super) fn largest_chunk(&self) -> u64 {
+        self.max_size.map_or(u64::MAX, |max_size| (max_size / CHUNKS_IN_SIZE).max(SMALLEST_CHUNK))
+    }
 }
 
 /// A thread's folder.
@@ -94,6 +100,8 @@ pub(super) struct Rotator {
     /// What was kept after the last decision, and how much is written from tick to tick, in bytes on the disk.
     kept: u64,
     pace: u64,
+    /// Nothing more is written.
+    is_over: bool,
 }
 
 impl Chunk {
@@ -112,7 +120,12 @@ impl Chunk {
 impl Rotator {
     pub(super) fn new(rotation: Rotation) -> Self {
         let keep_ns = rotation.keep.map(timespan::nanoseconds);
-        Self { keep_ns, max_size: rotation.max_size, kept: 0, pace: 0 }
+        Self { keep_ns, max_size: rotation.max_size, kept: 0, pace: 0, is_over: false }
+    }
+
+    /// Only one more decision follows, after which nothing is written: no room has to be left.
+    pub(super) fn last(&mut self) {
+        self.is_over = true;
     }
 
     /// What is to be done at `now_ns` about `chunks`, which are all that are kept. `windows`: the times in which details
@@ -143,9 +156,8 @@ impl Rotator {
         let mut total: u64 = rest.iter().map(|chunk| chunk.on_disk()).sum();
         let written = total.saturating_sub(self.kept);
         self.pace = written.max(self.pace - self.pace / 8);
-        let room = (self.pace.saturating_mul(TICKS_AHEAD)).clamp(max_size / 16, max_size / 2);
-        let limit = max_size - room;
-        let large = (max_size / CHUNKS_IN_SIZE).max(SMALLEST_CHUNK);
+        let room = self.pace.saturating_mul(TICKS_AHEAD).clamp(max_size / 16, max_size / 2);
+        let limit = if self.is_over { max_size } else { max_size - room };
         rest.sort_unstable_by_key(|chunk| (chunk.last_ns, chunk.folder));
         for chunk in rest.iter().filter(|chunk| chunk.state != ChunkState::Open) {
             if total <= limit {
@@ -159,8 +171,7 @@ impl Rotator {
         is_open.sort_unstable_by_key(|chunk| (std::cmp::Reverse(chunk.bytes), chunk.folder));
         for chunk in is_open {
             // What goes on now can go at the next tick.
-            let forced = total > limit && chunk.bytes >= SMALLEST_FORCED;
-            if chunk.bytes < large && !forced {
+            if total <= limit || chunk.bytes < SMALLEST_FORCED {
                 break;
             }
             total = total.saturating_sub(chunk.bytes);
@@ -239,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_go_first_and_large_ones_go_on() {
+    fn the_oldest_go_first() {
         use ChunkState::{Finished, Open, Waiting};
         let mega = 1 << 20;
         let chunks = [
@@ -249,7 +260,7 @@ mod tests {
             chunk(3, 0, 8, 1000, Open),
         ];
         let mut rotator = by_size(10 * mega);
-        assert_eq!(rotator.decide(&chunks, &[], 10), Decision { go_on: vec![2], delete: vec![1] });
+        assert_eq!(rotator.decide(&chunks, &[], 10), Decision { go_on: vec![], delete: vec![1] });
     }
 
     #[test]
@@ -266,6 +277,7 @@ mod tests {
         chunks: Vec<Chunk>,
         next: u32,
         now_ns: u64,
+        largest: u64,
         /// 0: no details come late. Otherwise: how soon they have come.
         waits: u8,
     }
@@ -273,7 +285,7 @@ mod tests {
     impl Simulation {
         fn new(threads: u32, waits: u8) -> Self {
             let chunks = (0..threads).map(|folder| chunk(folder, 0, 0, ENDS / 2, ChunkState::Open)).collect();
-            Self { chunks, next: threads, now_ns: 100 * SECOND, waits }
+            Self { chunks, next: threads, now_ns: 100 * SECOND, largest: u64::MAX, waits }
         }
 
         /// Time goes by, in which each thread writes so many events.
@@ -288,6 +300,9 @@ mod tests {
                 chunk.bytes += events * EVENT;
             }
             self.now_ns += TICK;
+            let is_large = |chunk: &&Chunk| chunk.state == ChunkState::Open && chunk.bytes >= self.largest;
+            let large = self.chunks.iter().filter(is_large).map(|chunk| chunk.folder).collect();
+            self.obey(&Decision { go_on: large, delete: Vec::new() });
         }
 
         fn obey(&mut self, decision: &Decision) -> Vec<Chunk> {
@@ -326,6 +341,7 @@ mod tests {
         ) {
             let max_size = mega << 20;
             let (mut rotator, mut simulation) = (by_size(max_size), Simulation::new(3, waits));
+            simulation.largest = Rotation { keep: None, max_size: Some(max_size) }.largest_chunk();
             for events in ticks {
                 simulation.write(&events);
                 prop_assert!(simulation.on_disk() <= max_size, "{}", simulation.on_disk());
