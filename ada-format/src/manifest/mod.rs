@@ -63,6 +63,9 @@ pub struct Manifest {
     /// everything from its start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub complete_from_ns: Option<u64>,
+    /// What was deleted to keep it small.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
     /// Events of all threads.
     pub event_count: u64,
     /// What was traced.
@@ -106,6 +109,7 @@ impl Default for Manifest {
             time_start_ns: 0,
             time_end_ns: 0,
             complete_from_ns: None,
+            cut: None,
             event_count: 0,
             process: Vec::new(),
             probes: Vec::new(),
@@ -228,6 +232,19 @@ pub struct Thread {
     pub continues: Option<u32>,
     /// Calls that ended without a return event: unwound, jumped over or killed.
     pub missed_returns: u64,
+}
+
+/// What was in folders that the recorder deleted to keep the session small, as it was asked to. The session's counts do
+/// not cover it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cut {
+    /// Folders.
+    pub folders: u64,
+    /// Index events.
+    pub events: u64,
+    /// Events of theirs that had been lost before.
+    pub lost: u64,
 }
 
 /// What is missing from a session.

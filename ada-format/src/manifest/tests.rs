@@ -30,6 +30,7 @@ fn full() -> Manifest {
         },
         muted: vec![Muted { function_id: 7, at_ns: 8, calls_per_s: 9 }],
         complete_from_ns: Some(1),
+        cut: Some(Cut { folders: 2, events: 7, lost: 1 }),
         windows: vec![window()],
         ..Manifest::default()
     }

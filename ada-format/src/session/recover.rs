@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::finalise::{Found, RecoveredThread};
-use super::{SessionError, delete_leftovers, lock, thread_folder, thread_ids};
+use super::{SessionError, delete_leftovers, delete_thread, lock, thread_folder, thread_ids};
 use crate::manifest::{Manifest, ManifestError, SessionStatus, Thread};
 
 /// What [`recover`] found and did.
@@ -23,7 +23,8 @@ pub struct RecoverReport {
 
 /// Finalises every file of the session in `dir` that its recorder did not, and brings the manifest up to date.
 ///
-/// A session that is complete stays as it is, and so does a file that cannot be read.
+/// A session that is complete stays as it is, and so does a file that cannot be read. Folders that the recorder was about
+/// to delete, by the manifest, are deleted.
 ///
 /// # Errors
 /// [`SessionError::Locked`] if the session is still being recorded; [`SessionError`] if the manifest cannot be read
@@ -67,6 +68,12 @@ pub fn recover(dir: &Path) -> Result<RecoverReport, SessionError> {
         report.threads.push(found.finalise(dir)?);
     }
     let mut manifest = read_or_begin(dir)?;
+    let (condemned, kept) = report.threads.into_iter().partition(|thread| is_condemned(thread, &manifest));
+    report.threads = kept;
+    let condemned: Vec<RecoveredThread> = condemned;
+    for thread in condemned {
+        delete_thread(dir, thread.id)?;
+    }
     if manifest.complete_from_ns.is_some() {
         manifest.threads.retain(|thread| thread_folder(dir, thread.id).exists());
     }
@@ -78,6 +85,13 @@ pub fn recover(dir: &Path) -> Result<RecoverReport, SessionError> {
 fn open_all(dir: &Path) -> Result<Vec<Found>, SessionError> {
     let ids = thread_ids(dir).map_err(SessionError::io("read", dir))?;
     Ok(ids.into_iter().map(|id| Found::open(dir, id)).collect())
+}
+
+/// Whether the recorder was about to delete a folder: the manifest counts what was in it as cut.
+fn is_condemned(thread: &RecoveredThread, manifest: &Manifest) -> bool {
+    let is_listed = || manifest.threads.iter().any(|listed| listed.id == thread.id);
+    let from_ns = manifest.complete_from_ns.filter(|_| thread.error.is_none() && !is_listed());
+    from_ns.zip(thread.time_range).is_some_and(|(from_ns, (_, last_ns))| last_ns < from_ns)
 }
 
 fn is_ended(manifest: &Manifest) -> bool {

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::{
     detail::DetailArgs,
     filters::FilterArgs,
+    keep::KeepArgs,
     query::{DiffArgs, GraphArgs, ReplayArgs, ReportArgs, TimelineArgs, VerifyArgs},
 };
 
@@ -160,6 +161,8 @@ pub(crate) struct RecordArgs {
     pub(crate) detail: DetailArgs,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
+    #[command(flatten)]
+    pub(crate) size: KeepArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -295,7 +298,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A time span that a recording can take: a century at most, which every clock can add.
-fn recording_time(text: &str) -> Result<Duration, String> {
+pub(super) fn recording_time(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
     let complaint = || format!("'{text}' is longer than a century; leave it out to record until Ctrl-C");
     duration(text).and_then(|time| if time <= LONGEST { Ok(time) } else { Err(complaint()) })

@@ -10,6 +10,7 @@ mod dump;
 mod estimate;
 mod filters;
 mod info;
+mod keep;
 mod list;
 mod mark;
 mod names;

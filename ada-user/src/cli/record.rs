@@ -44,14 +44,8 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
         ));
     }
     let max_depth = filters.max_depth;
-    let options = SessionOptions {
-        output: args.output.clone(),
-        invoker,
-        processes,
-        follow: wanted,
-        max_depth,
-        flight: detail::flight(&args.detail),
-    };
+    let (output, flight, rotation) = (args.output.clone(), detail::flight(&args.detail), args.size.rotation());
+    let options = SessionOptions { output, invoker, processes, follow: wanted, max_depth, flight, rotation };
     // Before anything is attached, so that no Ctrl-C from here on leaves a recording unfinished.
     let mut watch = Watch::new(&pids, args.duration)?;
     let mut session = TraceSession::start(backend(args, &plan, filters), &plan, &pids, &options)?;

@@ -33,7 +33,7 @@ impl StatusLine {
         let (events_before, before) = std::mem::replace(&mut self.last, (stats.delivered, elapsed));
         let seconds = elapsed.saturating_sub(before).as_secs_f64();
         let rate = if seconds > 0.0 { (stats.delivered - events_before) as f64 / seconds } else { 0.0 };
-        let live = stats.ledger.threads.iter().filter(|thread| !thread.finished).count();
+        let live = stats.ledger.threads.values().filter(|thread| !thread.finished).count();
         let mut line = format!(
             "{:>6.1}s  {} events  {}/s  {} threads  {}",
             elapsed.as_secs_f64(),

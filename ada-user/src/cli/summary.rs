@@ -21,14 +21,24 @@ pub(super) fn text(summary: &Summary, plan: &Plan) -> String {
         plural(plan.functions.len() as u64, "function"),
         plural(plan.modules.len() as u64, "module"),
         if skipped > 0 { format!(" ({skipped} skipped)") } else { String::new() },
-        plural(ledger.threads.len() as u64, "thread"),
+        plural(ledger.thread_count(), "thread"),
         plural(ledger.events(), "event"),
         count(ledger.lost()),
     );
+    text.push_str(&kept(summary));
     text.push_str(&losses(ledger));
     text.push_str(&muted(ledger, plan));
     let _ = writeln!(text, "{} in {}", bytes(ledger.bytes()), summary.dir.display());
     text
+}
+
+/// What is not there because it was not to be kept; empty if that is nothing.
+fn kept(summary: &Summary) -> String {
+    let Some(kept) = summary.kept else { return String::new() };
+    let cut = &summary.ledger.cut;
+    let lost = if cut.lost > 0 { format!(" ({} of that time were lost)", count(cut.lost)) } else { String::new() };
+    let events = plural(cut.events, "event");
+    format!("kept the last {:.1} s: {events} before were dropped as asked{lost}\n", kept.as_secs_f64())
 }
 
 /// The functions that were called too often; empty if there are none.
@@ -49,8 +59,8 @@ fn muted(ledger: &Ledger, plan: &Plan) -> String {
 /// What is missing from a recording; empty if nothing is. Not even `--quiet` keeps silent about it.
 pub(super) fn losses(ledger: &Ledger) -> String {
     let mut text = String::new();
-    for (reason, lost) in &ledger.lost_by_reason {
-        let _ = writeln!(text, "LOST: {} ({reason}){}", plural(*lost, "event"), mend(reason));
+    for (reason, lost) in ledger.lost_by_reason() {
+        let _ = writeln!(text, "LOST: {} ({reason}){}", plural(lost, "event"), mend(reason));
     }
     if ledger.missed_returns() > 0 {
         let missed = plural(ledger.missed_returns(), "return");

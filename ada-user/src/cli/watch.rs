@@ -35,6 +35,8 @@ const FIRST_REFRESH: Duration = Duration::from_millis(5);
 /// The least time, once the recording is under way, between renewals of the manifest, and how many times longer than the last one took: with many threads it
 /// grows large, and it is synced to the disk.
 const REFRESH: Duration = Duration::from_millis(200);
+/// The same where the manifest has to be written before something can be deleted.
+const REFRESH_ROTATING: Duration = Duration::from_millis(40);
 /// See [`REFRESH`].
 const REFRESH_SHARE: u32 = 10;
 /// Time after the first signal from which on a second one counts.
@@ -110,6 +112,7 @@ impl Watch {
         let started = Instant::now();
         self.deadline = self.duration.map(|duration| started + duration);
         let mut interval = FIRST_REFRESH;
+        let longest = if session.rotates() { REFRESH_ROTATING } else { REFRESH };
         let mut refresh = started + interval;
         loop {
             let ready = self.poll(earlier(self.deadline, refresh.min(Instant::now() + STATUS)))?;
@@ -138,7 +141,7 @@ impl Watch {
             if now >= refresh {
                 // A disk that is full shows in the events first; the manifest of before is still good.
                 let _ = session.refresh();
-                interval = REFRESH.min(interval * 2);
+                interval = longest.min(interval * 2);
                 refresh = Instant::now() + interval.max(now.elapsed() * REFRESH_SHARE);
             }
             status.update(session, started.elapsed());

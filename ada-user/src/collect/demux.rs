@@ -23,6 +23,7 @@ use super::{
     ledger::{Ledger, Muted},
     life::{Life, Stopped, go_on, name_of},
     returns::ReturnsTable,
+    rotation::{Rotation, Rotator},
     span::Span,
     thread::{Event, Pieces, function_detail, signal_detail},
 };
@@ -55,6 +56,10 @@ pub(crate) struct Demux {
     max_depth: u32,
     /// Which details are written, if not all; and what triggers are looked up in.
     flight: Option<FlightRecorder>,
+    /// Which folders are kept, if not all.
+    rotator: Option<Rotator>,
+    /// Folders that are in no ledger any more and are to be deleted.
+    condemned: Vec<u32>,
     plan: Plan,
     programs: Vec<PathBuf>,
 }
@@ -72,6 +77,8 @@ impl Demux {
             lost,
             max_depth: u32::MAX,
             flight: None,
+            rotator: None,
+            condemned: Vec::new(),
             plan: Plan::default(),
             programs: Vec::new(),
         }
@@ -94,6 +101,12 @@ impl Demux {
         });
         let (plan, programs) = if armed.is_some() { (plan.clone(), programs.to_vec()) } else { Default::default() };
         Self { flight: armed, plan, programs, ..self }
+    }
+
+    /// Keeps only the newest events, if `rotation` asks for that.
+    pub(crate) fn keeping(mut self, rotation: Rotation) -> Self {
+        self.files.no_larger(rotation.largest_chunk());
+        Self { rotator: rotation.asked().then(|| Rotator::new(rotation)), ..self }
     }
 
     /// The books, up to date as of the last flush.
@@ -141,7 +154,7 @@ impl Demux {
         let (events, lost) = (self.files.ledger.events(), self.files.ledger.lost());
         let Self { flight, files, plan, programs, .. } = self;
         let Some(flight) = flight else {
-            let details = files.ledger.threads.iter().map(|thread| thread.detail_count).sum();
+            let details = files.ledger.threads.values().map(|thread| thread.detail_count).sum();
             return match command {
                 Command::Status => Reply::Status(Status { events, lost, details, ..Status::default() }),
                 _ => Reply::error(NO_FLIGHT),
@@ -177,6 +190,26 @@ impl Demux {
         self.files.flush();
     }
 
+    /// Lets threads go on in new folders and takes old ones out of the ledger, to keep what is to be kept at `now_ns`. To be
+    /// called after a flush.
+    pub(crate) fn rotate(&mut self, now_ns: u64) {
+        let Some(rotator) = &mut self.rotator else { return };
+        let windows = self.files.ledger.windows.as_deref().unwrap_or_default();
+        let decision = rotator.decide(&self.files.chunks(), windows, now_ns);
+        for folder in decision.go_on {
+            if let Some(index) = self.files.place_of(folder) {
+                self.go_on_in_next_folder(index);
+            }
+        }
+        self.condemned.extend(decision.delete.into_iter().filter(|folder| self.files.cut(*folder)));
+    }
+
+    /// Moves the folders that are to be deleted to the end of `condemned`. The ledger does not have them any more; the
+    /// manifest must not either when they go.
+    pub(crate) fn tell_condemned(&mut self, condemned: &mut Vec<u32>) {
+        condemned.append(&mut self.condemned);
+    }
+
     /// Notes losses, by thread where they are known.
     pub(crate) fn note_losses(&mut self, losses: &Losses) {
         self.files.note_losses(losses);
@@ -189,6 +222,10 @@ impl Demux {
             self.files.ledger.note_flight(flight);
         }
         self.files.finish();
+        if let Some(rotator) = &mut self.rotator {
+            rotator.last();
+        }
+        self.rotate(end_ns);
     }
 
     /// A call or return.

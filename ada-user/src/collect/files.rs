@@ -18,9 +18,13 @@ use super::{
     depth::CallStack,
     flight::Entry,
     ledger::{Gap, Ledger, ThreadEntry},
+    rotation::{Chunk, ChunkState},
     thread::{Event, Thread},
 };
-use crate::backend::{Losses, ThreadLoss};
+use crate::{
+    backend::{Losses, ThreadLoss},
+    clock,
+};
 
 /// Calls that a thread's stack has room for at first.
 const FIRST_DEPTH: usize = 64;
@@ -34,6 +38,10 @@ const WRITE_FAILED: &str = "write_failed";
 pub(super) struct Files {
     dir: PathBuf,
     pub(super) ledger: Ledger,
+    /// The ordinal of the next folder. None is used twice.
+    next_folder: u32,
+    /// A thread goes on in another one once its files are so large.
+    largest: u64,
     /// Live threads; a free place is `None`.
     threads: Vec<Option<Thread>>,
     by_tid: HashMap<u32, usize>,
@@ -55,6 +63,8 @@ impl Files {
         Self {
             dir,
             ledger: Ledger::default(),
+            next_folder: 0,
+            largest: u64::MAX,
             threads: Vec::new(),
             by_tid: HashMap::new(),
             latest: None,
@@ -63,6 +73,11 @@ impl Files {
             failure: None,
             unwritten: 0,
         }
+    }
+
+    /// Threads go on in other folders once their files are so large, in bytes.
+    pub(super) fn no_larger(&mut self, bytes: u64) {
+        self.largest = bytes;
     }
 
     /// Whether writing has ended with an error.
@@ -148,10 +163,11 @@ impl Files {
         }
     }
 
-    /// Whether the file of the thread at a place can take no more events.
+    /// Whether the file of the thread at a place can take no more events, or should not.
     #[inline]
     pub(super) fn is_full(&self, index: usize) -> bool {
-        matches!(self.threads.get(index), Some(Some(thread)) if thread.writer.is_full())
+        let Some(Some(thread)) = self.threads.get(index) else { return false };
+        thread.writer.is_full() || thread.writer.bytes() >= self.largest
     }
 
     /// A thread goes on in the next folder. `waits`: details may follow in the one so far, which is returned.
@@ -170,9 +186,13 @@ impl Files {
         self.by_tid.remove(&thread.tid);
         self.latest = None;
         self.ledger.revision += 1;
-        if let Some(entry) = self.ledger.threads.get_mut(thread.folder as usize) {
+        if let Some(entry) = self.ledger.threads.get_mut(&thread.folder) {
             entry.finished = true;
-            entry.name = name.or(entry.name.take());
+            let first = entry.first;
+            if name.is_some() {
+                let parts = self.ledger.threads.range_mut(first..).map(|(_, entry)| entry);
+                parts.filter(|entry| entry.first == first).for_each(|entry| entry.name.clone_from(&name));
+            }
         }
         if waits && self.waiting.len() < WAITING {
             self.waiting.insert(thread.folder, thread);
@@ -186,6 +206,42 @@ impl Files {
         if let Some(thread) = self.waiting.remove(&folder) {
             self.finalise(thread);
         }
+    }
+
+    /// The place of the live thread that writes to a folder.
+    pub(super) fn place_of(&self, folder: u32) -> Option<usize> {
+        self.threads.iter().position(|thread| thread.as_ref().is_some_and(|thread| thread.folder == folder))
+    }
+
+    /// The folders that are kept, as of the last flush.
+    pub(super) fn chunks(&self) -> Vec<Chunk> {
+        let state = |folder: u32, entry: &ThreadEntry| match entry.finished {
+            false => ChunkState::Open,
+            true if self.waiting.contains_key(&folder) => ChunkState::Waiting,
+            true => ChunkState::Finished,
+        };
+        let chunk = |(folder, entry): (&u32, &ThreadEntry)| Chunk {
+            folder: *folder,
+            first_ns: entry.first_ns(),
+            last_ns: entry.last_ns(),
+            events: entry.event_count,
+            bytes: entry.bytes,
+            state: state(*folder, entry),
+        };
+        self.ledger.threads.iter().map(chunk).collect()
+    }
+
+    /// A folder is going to be deleted, unless a thread writes to it: then false. Details that would still have come will be
+    /// missed.
+    pub(super) fn cut(&mut self, folder: u32) -> bool {
+        self.release(folder);
+        let Some(entry) = self.ledger.threads.get(&folder).filter(|entry| entry.finished) else { return false };
+        let thread = (entry.pid, entry.tid);
+        if self.folders.get(&thread) == Some(&folder) {
+            self.folders.remove(&thread);
+        }
+        self.ledger.cut(folder);
+        true
     }
 
     /// Hands what is buffered to the operating system and brings the ledger up to date.
@@ -239,7 +295,8 @@ impl Files {
         if self.failed() {
             return None;
         }
-        let folder = u32::try_from(self.ledger.threads.len()).unwrap_or(u32::MAX);
+        let folder = self.next_folder;
+        self.next_folder = folder.saturating_add(1);
         let meta = ThreadMeta { thread_id: tid, arch: Arch::host(), os: Os::Linux, clock: ClockType::Boottime };
         let writer = match ThreadWriter::create(&session::thread_folder(&self.dir, folder), &meta) {
             Ok(writer) => writer,
@@ -248,7 +305,10 @@ impl Files {
                 return None;
             }
         };
-        self.ledger.threads.push(ThreadEntry { pid, tid, continues, ..ThreadEntry::default() });
+        let first = continues.and_then(|former| Some(self.ledger.threads.get(&former)?.first)).unwrap_or(folder);
+        let opened_ns = clock::boottime_ns();
+        let entry = ThreadEntry { pid, tid, continues, first, opened_ns, ..ThreadEntry::default() };
+        self.ledger.threads.insert(folder, entry);
         self.ledger.revision += 1;
         self.folders.insert((pid, tid), folder);
         let index = self.threads.iter().position(Option::is_none).unwrap_or(self.threads.len());
@@ -276,7 +336,7 @@ impl Files {
             self.ledger.add_gap(Gap { thread: folder, count: missing, first_ns, last_ns });
         }
         self.ledger.revision += 1;
-        if let Some(entry) = self.ledger.threads.get_mut(folder as usize) {
+        if let Some(entry) = self.ledger.threads.get_mut(&folder) {
             entry.missed_returns = missed_returns;
             set_counts(entry, summary);
         }
@@ -285,7 +345,7 @@ impl Files {
     fn post_progress(&mut self) {
         let ledger = &mut self.ledger;
         for thread in self.threads.iter().flatten().chain(self.waiting.values()) {
-            if let Some(entry) = ledger.threads.get_mut(thread.folder as usize) {
+            if let Some(entry) = ledger.threads.get_mut(&thread.folder) {
                 entry.missed_returns = thread.stack.unreturned().beyond_limit;
                 set_counts(entry, thread.writer.summary());
             }

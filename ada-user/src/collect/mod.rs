@@ -10,14 +10,16 @@ mod ledger;
 mod life;
 mod pump;
 mod returns;
+mod rotation;
 mod span;
 #[cfg(test)]
 mod tests;
 mod thread;
 
 pub use depth::{Call, CallStack, Expect, Left, RETURN_LIMIT, Unreturned};
-pub use ledger::{Gap, Ledger, Muted, ThreadEntry};
+pub use ledger::{Cut, Gap, Ledger, Muted, ThreadEntry};
 pub use life::Life;
+pub use rotation::Rotation;
 
 pub(crate) use demux::Demux;
 pub(crate) use life::{Stopped, go_on};

@@ -39,6 +39,8 @@ pub(crate) struct Books {
     ledger: Mutex<Ledger>,
     /// What happened to processes up to the ledger's tick and was not yet taken.
     lives: Mutex<Vec<Life>>,
+    /// Folders that the ledger, as of its tick, does not have any more and that are to be deleted.
+    condemned: Mutex<Vec<u32>>,
     /// Functions that are about to be probed as well.
     news: Mutex<News>,
     /// Set while the pump has not taken note of all of them.
@@ -66,6 +68,11 @@ impl Books {
     /// Takes what happened to processes since the last call, up to a tick.
     pub(crate) fn take_lives(&self) -> Vec<Life> {
         std::mem::take(&mut *self.lives.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the folders that are to be deleted once a manifest is written by a ledger that is looked at after this.
+    pub(crate) fn take_condemned(&self) -> Vec<u32> {
+        std::mem::take(&mut *self.condemned.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Tells the pump of functions that will be called, and waits until it knows. False if it has ended.
@@ -100,13 +107,14 @@ impl Books {
         std::mem::take(&mut news.plans)
     }
 
-    /// Publishes the ledger if nobody is looking at the last one; the next tick will.
-    fn publish(&self, ledger: &Ledger) {
+    /// Publishes the ledger if nobody is looking at the last one; the next tick will. True if that was done.
+    fn publish(&self, ledger: &Ledger) -> bool {
         match self.ledger.try_lock() {
             Ok(mut published) => published.clone_from(ledger),
             Err(TryLockError::Poisoned(published)) => published.into_inner().clone_from(ledger),
-            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::WouldBlock) => return false,
         }
+        true
     }
 }
 
@@ -175,9 +183,18 @@ impl<R: Running> Pump<R> {
         self.demux.note_losses(&self.losses);
         // Relaxed: whoever sees it only ends the recording, and reads the reason under the ledger's lock.
         self.books.failed.store(self.demux.failed(), Ordering::Relaxed);
+        self.demux.rotate(clock::boottime_ns());
         self.tell_lives();
-        self.books.publish(self.demux.ledger());
+        if self.books.publish(self.demux.ledger()) {
+            self.tell_condemned();
+        }
         Ok(())
+    }
+
+    /// After the ledger: whoever takes them finds one that does not have them.
+    fn tell_condemned(&mut self) {
+        let mut condemned = self.books.condemned.lock().unwrap_or_else(PoisonError::into_inner);
+        self.demux.tell_condemned(&mut condemned);
     }
 
     /// Whoever takes them holds the lock for a moment only, without doing anything else.
@@ -195,6 +212,7 @@ impl<R: Running> Pump<R> {
             ledger.failure.get_or_insert_with(|| error.to_string());
         }
         *self.books.ledger() = ledger;
+        self.tell_condemned();
         losses
     }
 }

@@ -13,7 +13,7 @@ use ada_format::{
     wire::{self, Record, flags, kind},
 };
 
-use super::{Demux, Life, Span};
+use super::{Demux, Life, Rotation, Span};
 use crate::{
     backend::{CallDetail, Losses, Memory, More, Sink, ThreadLoss},
     clock,
@@ -249,6 +249,131 @@ fn losses_are_gaps_of_their_thread() {
     demux.note_losses(&report(vec![loss(7, 2, now + 10)]));
     let ledger = demux.ledger();
     assert_eq!(ledger.lost(), 5);
-    assert_eq!(ledger.threads.iter().map(|thread| thread.lost).collect::<Vec<_>>(), [4, 1]);
-    assert_eq!(ledger.gaps.iter().map(|gap| (gap.thread, gap.count)).collect::<Vec<_>>(), [(0, 4), (1, 1)]);
+    assert_eq!(ledger.threads.values().map(|thread| thread.lost).collect::<Vec<_>>(), [4, 1]);
+    assert_eq!(ledger.gaps().map(|gap| (gap.thread, gap.count)).collect::<Vec<_>>(), [(0, 4), (1, 1)]);
+}
+
+/// A demux that keeps `keep_s` seconds.
+fn keeping(dir: &std::path::Path, keep_s: u64, lost: u64) -> Demux {
+    let rotation = Rotation { keep: Some(std::time::Duration::from_secs(keep_s)), max_size: None };
+    demux(dir, lost).keeping(rotation)
+}
+
+/// A tick at `now_ns`; the folders that are to be deleted.
+fn tick(demux: &mut Demux, now_ns: u64) -> Vec<u32> {
+    demux.flush();
+    demux.rotate(now_ns);
+    let mut condemned = Vec::new();
+    demux.tell_condemned(&mut condemned);
+    condemned
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+#[test]
+fn a_thread_goes_on_with_its_depth_and_its_old_folders_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demux = keeping(dir.path(), 4, 0);
+    let start = clock::boottime_ns();
+    demux.event(&record(7, kind::CALL, 1000), More::Nothing);
+    demux.event(&record(7, kind::CALL, 900), More::Nothing);
+    assert!(tick(&mut demux, start + SECOND / 2).is_empty());
+    assert!(tick(&mut demux, start + 2 * SECOND).is_empty());
+    demux.event(&record(7, kind::RETURN, 900), More::Nothing);
+    let between = clock::boottime_ns();
+    assert!(tick(&mut demux, between + 3 * SECOND).is_empty());
+    assert_eq!(tick(&mut demux, between + 5 * SECOND), [0, 1]);
+    assert!(tick(&mut demux, between + 6 * SECOND).is_empty());
+    demux.event(&record(7, kind::RETURN, 1000), More::Nothing);
+    demux.event(&record(7, kind::THREAD_EXIT, 0), More::Nothing);
+    demux.finish(clock::boottime_ns());
+    let (call, ret) = (EventKind::Call, EventKind::Return);
+    assert_eq!(read(dir.path(), 0), [(call, 0), (call, 1)]);
+    assert_eq!(read(dir.path(), 1), [(ret, 1)]);
+    assert_eq!(read(dir.path(), 2), [(ret, 0)]);
+    let ledger = demux.ledger();
+    assert_eq!(ledger.threads.keys().copied().collect::<Vec<_>>(), [2]);
+    assert_eq!((ledger.threads[&2].continues, ledger.threads[&2].first, ledger.thread_count()), (Some(1), 0, 1));
+    assert_eq!((ledger.cut.folders, ledger.cut.events, ledger.events()), (2, 3, 1));
+    assert!(ledger.complete_from_ns.is_some_and(|from_ns| (start..=between + 1).contains(&from_ns)));
+}
+
+#[test]
+fn all_parts_of_a_thread_have_the_name_it_ends_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demux = keeping(dir.path(), 4, 0);
+    for _ in 0..3 {
+        demux.event(&record(7, kind::CALL, 1000), More::Nothing);
+        demux.event(&record(8, kind::CALL, 1000), More::Nothing);
+        tick(&mut demux, clock::boottime_ns() + 2 * SECOND);
+    }
+    demux.event(
+        &Record { function_id: u64::from_le_bytes(*b"worker\0\0"), ..record(7, kind::THREAD_EXIT, 0) },
+        More::Nothing,
+    );
+    let named: Vec<bool> = demux.ledger().threads.values().map(|thread| thread.name.is_some()).collect();
+    assert_eq!(named.iter().filter(|named| **named).count(), 4, "{:?}", demux.ledger().threads);
+    assert!(demux.ledger().threads.values().all(|thread| thread.name.is_some() == (thread.tid == 7)));
+}
+
+#[test]
+fn losses_go_with_their_folders() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demux = keeping(dir.path(), 1, 5);
+    demux.event(&record(7, kind::CALL, 1000), More::Nothing);
+    let now = clock::boottime_ns();
+    let loss = |count, first_ns| ThreadLoss { pid: 1, tid: 7, count, first_ns, last_ns: first_ns + 1 };
+    let report = |all, threads| Losses { by_reason: vec![("ring_full", all)], threads, ..Losses::default() };
+    demux.note_losses(&report(2, vec![loss(2, now)]));
+    assert!(tick(&mut demux, now + SECOND / 2).is_empty());
+    demux.event(&record(7, kind::CALL, 900), More::Nothing);
+    demux.note_losses(&report(5, vec![loss(3, now + SECOND / 2)]));
+    assert_eq!(tick(&mut demux, now + 5 * SECOND / 4), [0]);
+    let ledger = demux.ledger();
+    assert_eq!((ledger.lost(), ledger.cut.lost, ledger.lost_by_reason()["ring_full"]), (3, 2, 3));
+    assert_eq!(ledger.gaps().map(|gap| (gap.thread, gap.count)).collect::<Vec<_>>(), [(1, 3)]);
+    assert_eq!(ledger.complete_from_ns, Some(now + 2));
+}
+
+#[test]
+fn a_recording_that_goes_on_for_days_does_not_grow() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demux = keeping(dir.path(), 1, 0);
+    for round in 0..200 {
+        for tid in [7, 100 + round] {
+            demux.event(&record(tid, kind::CALL, 1000), More::Nothing);
+            demux.event(&record(tid, kind::RETURN, 1000), More::Nothing);
+        }
+        demux.event(&record(100 + round, kind::THREAD_EXIT, 0), More::Nothing);
+        for folder in tick(&mut demux, clock::boottime_ns() + 2 * SECOND) {
+            ada_format::session::delete_thread(dir.path(), folder).unwrap();
+        }
+    }
+    let ledger = demux.ledger();
+    assert!(ledger.threads.len() <= 4, "{:?}", ledger.threads);
+    assert_eq!(ledger.cut.events + ledger.events(), 800);
+    assert!(std::fs::read_dir(dir.path()).unwrap().count() <= 4);
+}
+
+#[test]
+fn what_is_kept_of_a_small_size_is_the_newest() {
+    let dir = tempfile::tempdir().unwrap();
+    let max_size = 1 << 20;
+    let mut demux = demux(dir.path(), 0).keeping(Rotation { keep: None, max_size: Some(max_size) });
+    let mut calls = 0;
+    for _ in 0..300 {
+        for _ in 0..500 {
+            demux.event(&record(7, kind::CALL, 1000), More::Nothing);
+            demux.event(&record(7, kind::RETURN, 1000), More::Nothing);
+            calls += 1;
+        }
+        tick(&mut demux, clock::boottime_ns());
+        assert!(demux.ledger().bytes() <= max_size);
+    }
+    demux.finish(clock::boottime_ns());
+    let ledger = demux.ledger();
+    assert!((max_size / 2..=max_size).contains(&ledger.bytes()), "{}", ledger.bytes());
+    assert_eq!(ledger.cut.events + ledger.events(), 2 * calls);
+    let from_ns = ledger.complete_from_ns.unwrap();
+    assert!(ledger.threads.values().all(|thread| thread.event_count == 0 || thread.time_start_ns >= from_ns));
 }

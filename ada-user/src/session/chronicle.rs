@@ -1,7 +1,7 @@
 //! The manifest of a recording, made afresh from plan, processes and ledger each time it is written.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 use ada_format::{
     layout::Arch,
     manifest::{
-        Anchor, Clock, Function, Gap, Host, Lost, Manifest, Module, Muted, Probe, Session, SessionStatus,
+        Anchor, Clock, Cut, Function, Gap, Host, Lost, Manifest, Module, Muted, Probe, Session, SessionStatus,
         SkippedSymbol, Thread, Tool,
     },
     read::IndexReader,
@@ -96,7 +96,11 @@ impl Chronicle {
         for life in lives {
             self.processes.note(life, &mut self.plan.modules);
         }
-        self.processes.note_threads(&ledger.threads);
+        self.processes.note_threads(ledger.threads.iter().map(|(id, thread)| (*id, thread)));
+        if let Some(from_ns) = ledger.complete_from_ns {
+            let kept: BTreeSet<u32> = ledger.threads.values().map(|thread| thread.pid).collect();
+            self.processes.forget_before(from_ns, &kept, &mut self.plan.modules);
+        }
     }
 
     /// Looks where modules are loaded by now, in processes where that was not known. True if something was found.
@@ -109,10 +113,16 @@ impl Chronicle {
         Duration::from_nanos(ended.saturating_sub(self.started.boottime_ns))
     }
 
+    /// For how long everything is there, if what was before is not.
+    pub(super) fn kept(&self, ledger: &Ledger) -> Option<Duration> {
+        let ended = self.ended.map_or_else(clock::boottime_ns, |ended| ended.boottime_ns);
+        ledger.complete_from_ns.map(|from_ns| Duration::from_nanos(ended.saturating_sub(from_ns)))
+    }
+
     /// The manifest as of now. `finished` is the folder of a recording that has ended, whose files can be read.
     pub(super) fn manifest(&self, ledger: &Ledger, finished: Option<&Path>) -> Manifest {
         let now = anchor();
-        let times = || ledger.threads.iter().filter(|thread| thread.event_count > 0);
+        let times = || ledger.threads.values().filter(|thread| thread.event_count > 0);
         Manifest {
             tool: Tool { name: "ada-trace".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
             arch: Arch::host().name().to_owned(),
@@ -121,12 +131,14 @@ impl Chronicle {
             session: self.session(ledger, finished.map(|_| self.ended.unwrap_or(now))),
             time_start_ns: times().map(|thread| thread.time_start_ns).min().unwrap_or(0),
             time_end_ns: times().map(|thread| thread.time_end_ns).max().unwrap_or(0),
+            complete_from_ns: ledger.complete_from_ns,
+            cut: cut(ledger),
             event_count: ledger.events(),
             process: self.processes.manifest(),
             probes: self.probes(),
             modules: self.modules(),
             functions: self.functions(),
-            threads: ledger.threads.iter().enumerate().map(|(id, entry)| thread(id, entry)).collect(),
+            threads: ledger.threads.iter().map(|(id, entry)| thread(*id, entry)).collect(),
             lost: lost(ledger, finished),
             muted: ledger.muted.iter().map(muted).collect(),
             windows: ledger.windows.iter().flat_map(|windows| windows.iter().map(Window::manifest)).collect(),
@@ -187,10 +199,10 @@ fn process_info(pid: u32, known: &[ProcessInfo]) -> ProcessInfo {
     known.map_or(read.clone(), |known| ProcessInfo { start_ns: read.start_ns, ppid: read.ppid, ..known.clone() })
 }
 
-fn thread(id: usize, entry: &ThreadEntry) -> Thread {
+fn thread(id: u32, entry: &ThreadEntry) -> Thread {
     let alive = || process::thread_name(entry.pid, entry.tid);
     Thread {
-        id: u32::try_from(id).unwrap_or(u32::MAX),
+        id,
         pid: entry.pid,
         tid: entry.tid,
         name: entry.name.clone().or_else(alive).unwrap_or_default(),
@@ -206,12 +218,18 @@ fn thread(id: usize, entry: &ThreadEntry) -> Thread {
 }
 
 fn lost(ledger: &Ledger, finished: Option<&Path>) -> Lost {
-    let reason = |(reason, count): (&&str, &u64)| ((*reason).to_owned(), *count);
+    let reason = |(reason, count): (&'static str, u64)| (reason.to_owned(), count);
     Lost {
         total: ledger.lost(),
-        by_reason: ledger.lost_by_reason.iter().map(reason).collect(),
-        gaps: located(&ledger.gaps, finished),
+        by_reason: ledger.lost_by_reason().into_iter().map(reason).collect(),
+        gaps: located(ledger.gaps(), finished),
     }
+}
+
+/// What was deleted, as asked.
+fn cut(ledger: &Ledger) -> Option<Cut> {
+    let collect::Cut { folders, events, lost } = ledger.cut;
+    ledger.complete_from_ns.map(|_| Cut { folders, events, lost })
 }
 
 fn muted(muted: &collect::Muted) -> Muted {
@@ -219,7 +237,7 @@ fn muted(muted: &collect::Muted) -> Muted {
 }
 
 /// Where in the threads' finished index files gaps begin.
-fn located(gaps: &[collect::Gap], finished: Option<&Path>) -> Vec<Gap> {
+fn located<'a>(gaps: impl Iterator<Item = &'a collect::Gap>, finished: Option<&Path>) -> Vec<Gap> {
     let mut indexes: BTreeMap<u32, Option<IndexReader>> = BTreeMap::new();
     let mut after = |gap: &collect::Gap| {
         let open = || IndexReader::open(&thread_folder(finished?, gap.thread).join(INDEX_FILE)).ok();
@@ -234,7 +252,7 @@ fn located(gaps: &[collect::Gap], finished: Option<&Path>) -> Vec<Gap> {
         time_start_ns: gap.first_ns,
         time_end_ns: gap.last_ns,
     };
-    gaps.iter().map(entry).collect()
+    gaps.map(entry).collect()
 }
 
 fn anchor() -> Anchor {

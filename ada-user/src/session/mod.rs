@@ -29,7 +29,10 @@ use std::{
     time::Duration,
 };
 
-use ada_format::{manifest::ManifestError, session::SessionError};
+use ada_format::{
+    manifest::ManifestError,
+    session::{self, SessionError},
+};
 
 use self::{
     chronicle::Chronicle,
@@ -38,7 +41,7 @@ use self::{
 };
 use crate::{
     backend::{AttachError, Backend, LiveGauge, Running, Waker},
-    collect::{Books, Demux, Ledger, Pump, Span, flight::FlightOptions},
+    collect::{Books, Demux, Ledger, Pump, Rotation, Span, flight::FlightOptions},
     control::{Control, ControlServer},
     follow::Wanted,
     plan::Plan,
@@ -66,6 +69,8 @@ pub struct SessionOptions {
     pub max_depth: Option<NonZeroU32>,
     /// Details are written only around triggers.
     pub flight: Option<Flight>,
+    /// Only the newest events are kept.
+    pub rotation: Rotation,
 }
 
 /// A flight recorder that is asked for.
@@ -134,6 +139,9 @@ pub struct TraceSession {
     pump: Option<JoinHandle<Result<(), AttachError>>>,
     chronicle: Chronicle,
     revision: u64,
+    /// Folders that no manifest names any more once the next one is written, and that are to be deleted then.
+    condemned: Vec<u32>,
+    rotates: bool,
     folder: output::Folder,
     note: Option<String>,
     control: Control,
@@ -183,6 +191,8 @@ pub struct Summary {
     pub plan: Plan,
     /// Length of the recording.
     pub duration: Duration,
+    /// For how long before its end everything is there, if what was before is not.
+    pub kept: Option<Duration>,
     /// Whether nothing was lost.
     pub complete: bool,
 }
@@ -221,6 +231,7 @@ impl TraceSession {
         folder.give_to(options.invoker.as_ref(), grower.is_some())?;
         let mut demux = Demux::new(folder.path().to_owned(), chronicle.plan(), running.loss_gauge(), Arc::clone(&span))
             .no_deeper(options.max_depth)
+            .keeping(options.rotation)
             .around_triggers(options.flight.as_ref(), chronicle.plan(), &chronicle.programs());
         demux.tell_held(sender);
         let (control, requests) = Control::new(waker.clone());
@@ -249,6 +260,8 @@ impl TraceSession {
             pump,
             chronicle,
             revision: 0,
+            condemned: Vec::new(),
+            rotates: options.rotation.asked(),
             folder,
             note,
             control,
@@ -315,11 +328,20 @@ impl TraceSession {
         self.books.failed.load(Relaxed) || self.pump.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Brings the manifest up to date if threads or processes came or went. Call it every second or so.
+    /// Whether only the newest events are kept.
+    #[must_use]
+    pub fn rotates(&self) -> bool {
+        self.rotates
+    }
+
+    /// Brings the manifest up to date if threads or processes came or went, then deletes what is not to be kept. Call it every
+    /// second or so; with a [`Rotation`] more often, for the session is larger than it should be until then.
     ///
     /// # Errors
-    /// If it cannot be written; the former one is still there.
+    /// If it cannot be written; the former one is still there. If something cannot be deleted; the next call tries again.
     pub fn refresh(&mut self) -> Result<(), TraceError> {
+        // Before the ledger, which is then without them.
+        self.condemned.extend(self.books.take_condemned());
         let ledger = self.books.ledger().clone();
         let grown = self.chronicle.extend(self.books.take_additions());
         self.chronicle.note_lives(self.books.take_lives(), &ledger);
@@ -328,7 +350,20 @@ impl TraceSession {
             self.chronicle.manifest(&ledger, None).write_atomic(self.folder.path())?;
             self.revision = ledger.revision;
         }
-        Ok(())
+        self.delete_condemned()
+    }
+
+    /// Deletes the folders that the manifest does not name any more.
+    fn delete_condemned(&mut self) -> Result<(), TraceError> {
+        let mut result = Ok(());
+        self.condemned.retain(|folder| match session::delete_thread(self.folder.path(), *folder) {
+            Ok(()) => false,
+            Err(error) => {
+                result = Err(TraceError::Session(error));
+                true
+            }
+        });
+        result
     }
 
     /// Notes the end of a traced process.
@@ -343,6 +378,7 @@ impl TraceSession {
     pub fn stop(mut self) -> Result<Summary, TraceError> {
         self.detach();
         let pumped = self.end_pump();
+        self.condemned.extend(self.books.take_condemned());
         let mut ledger = self.books.ledger().clone();
         if let Err(error) = &pumped {
             ledger.failure.get_or_insert_with(|| error.to_string());
@@ -354,9 +390,10 @@ impl TraceSession {
         self.folder.release_reserve();
         let (complete, duration) = (manifest.session.complete, self.chronicle.duration());
         manifest.write_atomic(self.folder.path())?;
+        self.delete_condemned()?;
         pumped?;
-        let plan = self.chronicle.plan().clone();
-        Ok(Summary { dir: self.folder.path().to_owned(), ledger, plan, duration, complete })
+        let (plan, kept) = (self.chronicle.plan().clone(), self.chronicle.kept(&ledger));
+        Ok(Summary { dir: self.folder.path().to_owned(), ledger, plan, duration, kept, complete })
     }
 
     /// Stops and removes the session: what was to be recorded never began.

@@ -2,7 +2,10 @@
 //!
 //! Invariant: an entry is one process; an id that is used again gets another entry.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::Path,
+};
 
 use ada_format::manifest::Process;
 
@@ -37,13 +40,14 @@ pub(super) struct Processes {
     first: usize,
     /// By id, those of whose end the kernel did not tell yet.
     live: HashMap<u32, usize>,
-    threads_noted: usize,
+    /// The ordinal of the first thread that nobody has looked at.
+    next_thread: u32,
 }
 
 impl Processes {
     /// Those that are recorded from the start.
     pub(super) fn begin(infos: impl Iterator<Item = ProcessInfo>) -> Self {
-        let mut processes = Self { entries: Vec::new(), first: 0, live: HashMap::new(), threads_noted: 0 };
+        let mut processes = Self { entries: Vec::new(), first: 0, live: HashMap::new(), next_thread: 0 };
         for info in infos {
             processes.add(Entry { info, ..Entry::default() });
         }
@@ -75,14 +79,39 @@ impl Processes {
     }
 
     /// Makes entries of processes of which nothing is known but events: what told of their beginning was lost.
-    pub(super) fn note_threads(&mut self, threads: &[ThreadEntry]) {
-        for thread in threads.iter().skip(self.threads_noted) {
+    pub(super) fn note_threads<'a>(&mut self, threads: impl Iterator<Item = (u32, &'a ThreadEntry)>) {
+        let next = self.next_thread;
+        for (id, thread) in threads.filter(|(id, _)| *id >= next) {
+            self.next_thread = id.saturating_add(1);
             if !self.entries.iter().any(|entry| entry.info.pid == thread.pid) {
                 let start_ns = thread.time_start_ns;
                 self.add(Entry { info: ProcessInfo { start_ns, ..ProcessInfo::read(thread.pid) }, ..Entry::default() });
             }
         }
-        self.threads_noted = threads.len();
+    }
+
+    /// Takes out the processes that ended before `from_ns` and that none of the threads that are kept belongs to (`kept`: the
+    /// processes of those), with where they had `modules`. Those that were recorded from the start stay.
+    pub(super) fn forget_before(&mut self, from_ns: u64, kept: &BTreeSet<u32>, modules: &mut [Module]) {
+        let (first, mut position) = (self.first, 0);
+        let before = self.entries.len();
+        self.entries.retain(|entry| {
+            position += 1;
+            let gone = entry.end.is_some_and(|end| end.time_ns < from_ns);
+            position <= first || !gone || kept.contains(&entry.info.pid)
+        });
+        if self.entries.len() == before {
+            return;
+        }
+        let is_live = |(index, entry): (usize, &Entry)| {
+            self.live.contains_key(&entry.info.pid).then_some((entry.info.pid, index))
+        };
+        // Of those that share an id, the last one.
+        self.live = self.entries.iter().enumerate().filter_map(is_live).collect();
+        let known: BTreeSet<u32> = self.entries.iter().map(|entry| entry.info.pid).collect();
+        for module in modules {
+            module.bases.retain(|(pid, _)| known.contains(pid));
+        }
     }
 
     /// Looks where modules are loaded by now, in processes where that is not known. True if something was found.
@@ -247,9 +276,29 @@ mod tests {
             (thread.pid, thread.tid, thread.time_start_ns) = (pid, pid, 3);
             thread
         };
-        processes.note_threads(&[thread(10), thread(GONE)]);
-        processes.note_threads(&[thread(10), thread(GONE), thread(GONE)]);
+        let note = |processes: &mut Processes, threads: &[ThreadEntry]| processes.note_threads((0..).zip(threads));
+        note(&mut processes, &[thread(10), thread(GONE)]);
+        note(&mut processes, &[thread(10), thread(GONE), thread(GONE)]);
         let all = processes.manifest();
         assert_eq!((all.len(), all[1].pid, all[1].start_ns), (2, GONE, 3));
+    }
+
+    #[test]
+    fn what_ended_before_everything_that_is_kept_is_forgotten() {
+        let mut processes = Processes::begin([known(10)].into_iter());
+        let mut modules = [module(vec![(10, 0x1000)])];
+        processes.entries[0].located.push(ModuleId(0));
+        for pid in [GONE, GONE - 1, GONE - 2] {
+            processes.note(Life::Forked { pid, parent: 10, time_ns: 7 }, &mut modules);
+        }
+        for (pid, time_ns) in [(10, 8), (GONE, 8), (GONE - 1, 8)] {
+            processes.note(Life::Ended { pid, status: 0, time_ns }, &mut modules);
+        }
+        processes.forget_before(9, &BTreeSet::from([GONE - 1]), &mut modules);
+        let left: Vec<u32> = processes.manifest().iter().map(|process| process.pid).collect();
+        assert_eq!(left, [10, GONE - 1, GONE - 2]);
+        assert_eq!(modules[0].bases.iter().map(|(pid, _)| *pid).collect::<Vec<_>>(), [10, GONE - 1, GONE - 2]);
+        processes.note(Life::Ended { pid: GONE - 2, status: 0x0100, time_ns: 10 }, &mut modules);
+        assert_eq!(processes.manifest()[2].exit_code, Some(1));
     }
 }

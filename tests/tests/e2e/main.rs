@@ -24,6 +24,7 @@ mod privileges;
 mod programs;
 mod reading;
 mod refusals;
+mod rotation;
 mod several;
 mod trees;
 mod trees_special;

@@ -25,6 +25,7 @@ pub(super) fn object(facts: &Facts<'_>) -> Value {
         "time_start_ns": facts.time_range.map(|(first, _)| first),
         "time_end_ns": facts.time_range.map(|(_, last)| last),
         "complete_from_ns": manifest.complete_from_ns,
+        "cut": manifest.cut,
         "event_count": facts.events,
         "detail_count": facts.details,
         "bytes": facts.bytes,

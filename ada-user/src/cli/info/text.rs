@@ -83,7 +83,12 @@ fn when(facts: &Facts<'_>) -> String {
 /// From when on nothing was deleted.
 fn kept(facts: &Facts<'_>, from_ns: u64) -> String {
     let since = facts.realtime(from_ns).map(|time| local(time).strftime("%Y-%m-%d %H:%M:%S%.3f %:z").to_string());
-    format!("all since {}; older events were deleted", since.unwrap_or_else(|| format!("@{from_ns}")))
+    let since = since.unwrap_or_else(|| format!("@{from_ns}"));
+    let Some(cut) = facts.manifest.cut else { return format!("all since {since}; older events were deleted") };
+    let lost = if cut.lost > 0 { format!(" ({} of that time were lost)", count(cut.lost)) } else { String::new() };
+    let seconds = facts.time_range.map_or(0, |(_, last)| last.saturating_sub(from_ns)) as f64 / 1e9;
+    let events = plural(cut.events, "event");
+    format!("all since {since}, the last {seconds:.1} s: {events} before were dropped as asked{lost}")
 }
 
 /// A time in nanoseconds since 1970, here.
