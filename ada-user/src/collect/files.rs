@@ -45,6 +45,7 @@ pub(super) struct Files {
     /// Live threads; a free place is `None`.
     threads: Vec<Option<Thread>>,
     by_tid: HashMap<u32, usize>,
+    by_folder: HashMap<u32, usize>,
     /// The place of the thread of the last event.
     latest: Option<((u32, u32), usize)>,
     /// The folder that a thread id had last, for losses that are reported after its end.
@@ -67,6 +68,7 @@ impl Files {
             largest: u64::MAX,
             threads: Vec::new(),
             by_tid: HashMap::new(),
+            by_folder: HashMap::new(),
             latest: None,
             folders: HashMap::new(),
             waiting: HashMap::new(),
@@ -150,7 +152,8 @@ impl Files {
 
     /// Writes a detail of an event that was written before without. What belongs to no open file is counted.
     pub(super) fn write_late(&mut self, entry: &Entry<'_>) {
-        let live = self.threads.iter_mut().flatten().find(|thread| thread.folder == entry.thread);
+        let place = self.place_of(entry.thread);
+        let live = place.and_then(|index| self.threads.get_mut(index)?.as_mut());
         let Some(thread) = live.or_else(|| self.waiting.get_mut(&entry.thread)) else {
             self.ledger.details_missed += 1;
             return;
@@ -184,6 +187,7 @@ impl Files {
     pub(super) fn end(&mut self, index: usize, name: Option<String>, waits: bool) {
         let Some(thread) = self.threads.get_mut(index).and_then(Option::take) else { return };
         self.by_tid.remove(&thread.tid);
+        self.by_folder.remove(&thread.folder);
         self.latest = None;
         self.ledger.revision += 1;
         if let Some(entry) = self.ledger.threads.get_mut(&thread.folder) {
@@ -210,7 +214,7 @@ impl Files {
 
     /// The place of the live thread that writes to a folder.
     pub(super) fn place_of(&self, folder: u32) -> Option<usize> {
-        self.threads.iter().position(|thread| thread.as_ref().is_some_and(|thread| thread.folder == folder))
+        self.by_folder.get(&folder).copied()
     }
 
     /// The folders that are kept, as of the last flush.
@@ -318,6 +322,7 @@ impl Files {
             None => self.threads.push(thread),
         }
         self.by_tid.insert(tid, index);
+        self.by_folder.insert(folder, index);
         Some(index)
     }
 

@@ -3,6 +3,8 @@
 //! Invariant: what reaches [`Files`] is in the order of time within each thread, and its calls and returns belong to the
 //! recording.
 
+mod obey;
+
 use std::{
     collections::HashMap,
     num::NonZeroU32,
@@ -19,7 +21,7 @@ use ada_format::{
 use super::{
     depth::{Call, CallStack, Expect},
     files::Files,
-    flight::{Armed, Entry, FlightRecorder, FlightStatus, Moment, Route, TriggerId},
+    flight::{Entry, FlightRecorder, Moment, Route, TriggerId},
     ledger::{Ledger, Muted},
     life::{Life, Stopped, go_on, name_of},
     returns::ReturnsTable,
@@ -29,15 +31,10 @@ use super::{
 };
 use crate::{
     backend::{CallDetail, LossGauge, Losses, More, Sink},
-    clock,
-    control::{Command, Reply, Status, TriggerInfo},
-    follow,
+    clock, follow,
     plan::Plan,
     session::Flight,
-    trigger::Trigger,
 };
-
-const NO_FLIGHT: &str = "it was started without a flight recorder, so there is nothing to mark or trigger: start it with --trigger or --pre-roll";
 
 /// Where events go.
 pub(crate) struct Demux {
@@ -146,43 +143,6 @@ impl Demux {
             files.release(folder);
         }
         files.ledger.note_flight(flight);
-    }
-
-    /// Does what somebody asks for over the control socket.
-    #[cold]
-    pub(crate) fn obey(&mut self, command: &Command, now_ns: u64) -> Reply {
-        let (events, lost) = (self.files.ledger.events(), self.files.ledger.lost());
-        let Self { flight, files, plan, programs, .. } = self;
-        let Some(flight) = flight else {
-            let details = files.ledger.threads.values().map(|thread| thread.detail_count).sum();
-            return match command {
-                Command::Status => Reply::Status(Status { events, lost, details, ..Status::default() }),
-                _ => Reply::error(NO_FLIGHT),
-            };
-        };
-        match command {
-            Command::Mark { text } => {
-                flight.mark(text, now_ns, &mut |entry| files.write_late(entry));
-                Reply::Marked { at_ns: now_ns }
-            }
-            Command::AddTrigger(trigger) => add_trigger(flight, trigger, plan, programs, now_ns),
-            Command::RemoveTrigger(id) => remove_trigger(flight, *id),
-            Command::ListTriggers => Reply::Triggers { triggers: flight.triggers.iter().map(trigger_info).collect() },
-            Command::Status => {
-                let FlightStatus { open, windows, details, buffered, buffered_bytes, buffer_bytes } =
-                    flight.status(now_ns);
-                Reply::Status(Status {
-                    events,
-                    lost,
-                    details,
-                    windows,
-                    window_open: open,
-                    buffered,
-                    buffered_bytes,
-                    buffer_bytes,
-                })
-            }
-        }
     }
 
     /// Hands what is buffered to the operating system and brings the ledger up to date.
@@ -461,41 +421,6 @@ impl Sink for Demux {
             kind::MUTED => self.muted(record),
             _ => {}
         }
-    }
-}
-
-fn add_trigger(
-    flight: &mut FlightRecorder,
-    trigger: &Trigger,
-    plan: &Plan,
-    programs: &[PathBuf],
-    now_ns: u64,
-) -> Reply {
-    let id = flight.triggers.add(trigger.clone(), plan, programs, now_ns);
-    let functions = flight.triggers.iter().find(|armed| armed.id == id).map_or(0, |armed| armed.functions.len() as u64);
-    if functions > 0 || trigger.when.spec().is_none() {
-        return Reply::Added { id: id.0.get(), functions };
-    }
-    flight.triggers.remove(id);
-    Reply::error(format!(
-        "{trigger} would never fire: none of its functions is recorded; name some of those that `ada-trace info` lists"
-    ))
-}
-
-fn remove_trigger(flight: &mut FlightRecorder, id: u32) -> Reply {
-    let removed = NonZeroU32::new(id).and_then(|id| flight.triggers.remove(TriggerId(id)));
-    match removed {
-        Some(trigger) => Reply::Removed { trigger: trigger.to_string() },
-        None => Reply::error(format!("there is no trigger {id}; list-triggers tells which there are")),
-    }
-}
-
-fn trigger_info(armed: &Armed) -> TriggerInfo {
-    TriggerInfo {
-        id: armed.id.0.get(),
-        trigger: armed.trigger.to_string(),
-        functions: armed.functions.len() as u64,
-        fired: armed.fired,
     }
 }
 
