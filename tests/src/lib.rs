@@ -6,6 +6,7 @@
 
 pub mod board;
 pub mod container;
+pub mod dumped;
 pub mod expected;
 pub mod fixture;
 pub mod mount;

@@ -3,6 +3,7 @@
 //! Invariant: a test makes its own folder and its own processes, and asserts exact numbers, never times (but for the
 //! one promise that is about time, in `kills`).
 
+mod arguments;
 mod asking;
 mod containers;
 mod detail;
