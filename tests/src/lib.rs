@@ -18,3 +18,4 @@ pub mod session;
 mod sound;
 pub mod tree;
 pub mod wait;
+pub mod windows;

@@ -12,6 +12,7 @@ mod ends;
 mod estimate;
 mod exact;
 mod filters;
+mod flight;
 mod follow;
 mod go;
 mod harm;
