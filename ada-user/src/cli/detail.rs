@@ -132,7 +132,8 @@ fn string_bytes(text: &str) -> Result<u32, String> {
 }
 
 fn buffer_size(text: &str) -> Result<usize, String> {
-    let complaint = || format!("'{text}' is not a buffer's size; write one from 64K to 1T, like 256M");
+    let least = SMALLEST_BUFFER >> 10;
+    let complaint = || format!("'{text}' is not a buffer's size; write one from {least}K to 1T, like 256M");
     let size = super::args::size(text).and_then(|size| usize::try_from(size).ok());
     size.filter(|size| (SMALLEST_BUFFER..=1 << 40).contains(size)).ok_or_else(complaint)
 }

@@ -173,7 +173,7 @@ fn a_buffer_that_is_too_small_tells_how_far_it_reached() {
     if !need::root() {
         return;
     }
-    let options = ["--trigger", "symbol=exe:fire", "--pre-roll", "1h", "--detail-buffer", "64K"];
+    let options = ["--trigger", "symbol=exe:fire", "--pre-roll", "1h", "--detail-buffer", "128K"];
     let (session, counts) = fly(&options, &["quick:5000", "fire"], 0);
     let window = only_window(&session);
     assert_eq!(window["complete"], Json::Bool(false));
@@ -181,8 +181,8 @@ fn a_buffer_that_is_too_small_tells_how_far_it_reached() {
     assert_eq!(number(window, "pre_roll_ns"), fired - start);
     let lost = before(&session, start);
     assert_eq!(lost + total(&counts), 2 * 5001);
-    // 64 KiB hold so many of at least 124 bytes.
-    assert!((10..65536 / 124 + 2).contains(&total(&counts)), "{}", total(&counts));
+    // 128 KiB hold so many of at least 124 bytes.
+    assert!((10..(128 << 10) / 124 + 2).contains(&total(&counts)), "{}", total(&counts));
     assert_eq!(session.calls("quick"), 5000, "the index is complete");
 }
 

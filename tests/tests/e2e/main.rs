@@ -6,6 +6,7 @@
 mod arguments;
 mod asking;
 mod containers;
+mod control;
 mod detail;
 mod disk;
 mod ends;
@@ -27,6 +28,7 @@ mod programs;
 mod reading;
 mod refusals;
 mod several;
+mod signals;
 mod trees;
 mod trees_special;
 mod user;
