@@ -24,8 +24,7 @@ pub fn check(folder: &Path, manifest: &Value) -> Counts {
     let windows: Vec<_> = all(manifest).iter().map(span).collect();
     assert!(windows.is_sorted_by(|a, b| a.end() < b.start()), "windows overlap: {windows:?}");
     let reader = SessionReader::open(folder).expect("a session");
-    let counts: Counts =
-        reader.threads().iter().map(|thread| (thread.id(), check_thread(thread, &windows))).collect();
+    let counts: Counts = reader.threads().iter().map(|thread| (thread.id(), check_thread(thread, &windows))).collect();
     let claimed: u64 = all(manifest).iter().map(|window| number(window, "details")).sum();
     assert_eq!(claimed, counts.values().sum::<u64>(), "the windows' counts are those of the files");
     counts

@@ -168,8 +168,23 @@ fn what_python_opens_is_what_strace_shows() {
 
 /// The functions of the C++ fixture that are its own.
 const CPP: [&str; 17] = [
-    "shapes::Counter::add", "paint", "greet", "eight", "cross", "by_reference", "by_value", "view", "make*", "big",
-    "point", "average", "mixed", "large", "first", "zero", "main",
+    "shapes::Counter::add",
+    "paint",
+    "greet",
+    "eight",
+    "cross",
+    "by_reference",
+    "by_value",
+    "view",
+    "make*",
+    "big",
+    "point",
+    "average",
+    "mixed",
+    "large",
+    "first",
+    "zero",
+    "main",
 ];
 
 /// Records a fixture with its arguments, and draws what `dump` prints.

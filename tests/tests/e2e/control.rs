@@ -74,7 +74,10 @@ fn marks_by_hand() {
     // The second mark's window goes on where the first one's ended.
     let [window] = windows::all(&session.manifest) else { panic!("{}", session.manifest["windows"]) };
     assert_eq!(windows::kinds(window), ["mark", "mark"]);
-    assert_eq!((&window["triggers"][0]["what"], &window["triggers"][1]["what"]), (&"here it is".into(), &"once more".into()));
+    assert_eq!(
+        (&window["triggers"][0]["what"], &window["triggers"][1]["what"]),
+        (&"here it is".into(), &"once more".into())
+    );
     assert_eq!(number(&window["triggers"][0], "at_ns"), at_ns);
     assert_eq!(number(window, "details"), 10 + 2);
     assert_eq!(window["complete"], Json::Bool(true));

@@ -33,7 +33,10 @@ fn only_window(session: &Session) -> &Json {
 /// When the events of `kind` of the function `name` happened, in the order of threads and time.
 fn times(session: &Session, name: &str, kind: Kind) -> Vec<u64> {
     let events = session.threads.iter().flat_map(|thread| &thread.events);
-    events.filter(|event| event.kind == kind && session.name(event.function) == name).map(|event| event.time_ns).collect()
+    events
+        .filter(|event| event.kind == kind && session.name(event.function) == name)
+        .map(|event| event.time_ns)
+        .collect()
 }
 
 fn total(counts: &Counts) -> u64 {
@@ -127,7 +130,8 @@ fn samples_of_a_long_recording() {
     assert!(!all.is_empty());
     let mut last_ns = 0;
     for (position, window) in all.iter().enumerate() {
-        let fired: Vec<_> = window["triggers"].as_array().expect("triggers").iter().map(|t| number(t, "at_ns")).collect();
+        let fired: Vec<_> =
+            window["triggers"].as_array().expect("triggers").iter().map(|t| number(t, "at_ns")).collect();
         assert_eq!(windows::kinds(window), vec!["every"; fired.len()]);
         assert_eq!(*windows::span(window).start(), fired[0] - 10 * MS);
         assert!(position + 1 == all.len() || *windows::span(window).end() == fired[fired.len() - 1] + 10 * MS);
@@ -210,7 +214,8 @@ fn a_recording_that_ends_within_a_window() {
         return;
     }
     let scratch = Scratch::new();
-    let recorder = begin(&scratch, &["--trigger", "symbol=exe:fire", "--post-roll", "1h"], &["fire", "quick:50", "wait"]);
+    let recorder =
+        begin(&scratch, &["--trigger", "symbol=exe:fire", "--post-roll", "1h"], &["fire", "quick:50", "wait"]);
     let mut recorder = recorder.recording();
     recorder.process.said("waits");
     recorder.process.signal(Signal::INT);
@@ -233,7 +238,9 @@ fn a_child_that_crashes() {
     let (session, counts) = fly(&options, &script, 0);
     let window = only_window(&session);
     assert_eq!(windows::kinds(window), ["signal"]);
-    let [parent, child] = session.threads.as_slice() else { panic!("not two threads: {}", session.manifest["threads"]) };
+    let [parent, child] = session.threads.as_slice() else {
+        panic!("not two threads: {}", session.manifest["threads"])
+    };
     assert_eq!((parent.count(Kind::Call), child.count(Kind::Call)), (80, 41));
     assert_eq!(number(&window["triggers"][0], "thread"), child.id);
     // What the parent did before, and all of the child up to its signal.
