@@ -144,3 +144,17 @@ fn every_call_has_its_end() {
         }
     }
 }
+
+/// A jump to a function of another file, in the place of a call and a return, ends a function as a return does.
+#[test]
+fn a_jump_out_of_the_program_is_a_return() {
+    if !need::root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let program = fixture::build("outward.c", &["-O2"]);
+    assert!(fixture::disassembled(&program, "outward").contains("jmp"), "the fixture makes no tail call");
+    let trace = Trace::new(&scratch, exe(&["outward", "caller"])).args(["--returns", "ret"]);
+    let session = trace.launch(&program, [""; 0]).session().complete();
+    assert_eq!(session.tree(), "thread:\n5x caller {\n  outward;\n}\n\n");
+}

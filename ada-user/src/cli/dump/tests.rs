@@ -106,7 +106,7 @@ fn text_for_people() {
   0.000000000  42/42    app      -> outer(int)
   0.000000010  42/42    app        -> malloc (0x20, 0x1, 0x2, 0x3, 0x4, 0x5)
   0.000000020  42/42    app        <- malloc = 0xbeef
-  0.000000030  42/42    app      !! outer(int) signal 11 at 0xdead
+  0.000000030  42/42    app      !! outer(int) SIGSEGV at 0xdead
 --- 3 events lost between 0.000001000s and 1.500000000s, thread 1 (42/43 wor?ker) ---
   2.000000000  42/43    wor?ker  {spaces}[41] -> function 0x900000000
  12.345678901  42/42    app      <- outer(int)

@@ -15,10 +15,11 @@
 
 use std::io::{self, Write};
 
-use ada_format::layout::EventKind;
+use ada_format::layout::{EventKind, NO_FUNCTION};
 use ada_format::manifest::Gap;
-use ada_format::read::{DetailEvent, FunctionEvent, Payload, SessionReader};
+use ada_format::read::{DetailEvent, FunctionEvent, Payload, SessionReader, SignalEvent};
 use ada_format::values::{Observed, write_call};
+use ada_user::trigger::signal_name;
 
 use super::selection::Selection;
 use super::{Event, Style};
@@ -115,9 +116,11 @@ impl Style for Text {
         match typed.and_then(|(detail, typed)| Some((Observed::event(detail)?, typed))) {
             Some((observed, typed)) => Self::typed(out, event, typed, &observed),
             None => {
-                self.function(out, event.function_id);
+                if event.function_id != NO_FUNCTION {
+                    self.function(out, event.function_id);
+                }
                 if let Some(detail) = &event.detail {
-                    values(out, event.kind, detail);
+                    values(out, event, detail);
                 }
             }
         }
@@ -157,20 +160,36 @@ fn indent<W: Write>(out: &mut Out<W>, depth: u32) {
 }
 
 /// What the registers say: arguments of a call, the value of a return, which signal.
-fn values<W: Write>(out: &mut Out<W>, kind: Option<EventKind>, detail: &DetailEvent<'_>) {
+fn values<W: Write>(out: &mut Out<W>, event: &Event<'_>, detail: &DetailEvent<'_>) {
     match detail.payload() {
-        Some(Payload::Function(function)) if kind == Some(EventKind::Return) => {
+        Some(Payload::Function(function)) if event.kind == Some(EventKind::Return) => {
             out.text(" = ");
             out.hex(function.fixed.regs[0].get());
         }
         Some(Payload::Function(function)) => arguments(out, &function),
         Some(Payload::Signal(signal)) => {
-            out.text(" signal ");
-            out.number(signal.fixed.number.get().into());
-            out.text(" at ");
-            out.hex(signal.fixed.fault_address.get());
+            // The function that it interrupted, if one is recorded, stands before it.
+            out.text(if event.function_id == NO_FUNCTION { "" } else { " " });
+            self::signal(out, &signal);
         }
         None => {}
+    }
+}
+
+/// By its name; the address only of those that are about one.
+fn signal<W: Write>(out: &mut Out<W>, signal: &SignalEvent<'_>) {
+    let number = signal.fixed.number.get();
+    let name = i32::try_from(number).ok().and_then(signal_name);
+    match name {
+        Some(name) => out.text(name),
+        None => {
+            out.text("signal ");
+            out.number(number.into());
+        }
+    }
+    if matches!(name, Some("SIGSEGV" | "SIGBUS" | "SIGILL" | "SIGFPE" | "SIGTRAP")) {
+        out.text(" at ");
+        out.hex(signal.fixed.fault_address.get());
     }
 }
 
