@@ -74,16 +74,25 @@ fn stride() -> u64 {
     size_of::<Slot>() as u64 + u64::from(config!(capture_bytes))
 }
 
-/// The page that a piece begins on, and the one with its object: there from now on, unless memory is short.
+/// The pages that a piece begins and may end on, and the one with its object: there from now on, unless memory is short.
 #[inline(always)]
 fn touch(piece: &Piece, kind: u16, ctx: &impl EbpfContext) {
     if piece.kind == piece::NONE {
         return;
     }
-    let base = word(piece.base, kind, ctx);
-    touch_page(base);
     if piece.kind == piece::OBJECT {
-        touch_page(read_word(base.wrapping_add(u64::from(piece.pointer_offset))));
+        touch_page(word(piece.base, kind, ctx));
+    }
+    let (address, full_length) = locate(piece, kind, ctx);
+    if address == 0 {
+        return;
+    }
+    touch_page(address);
+    let room = u64::from(config!(capture_bytes));
+    let length = if piece.kind != piece::C_STRING && full_length < room { full_length } else { room };
+    let end = address.wrapping_add(length.saturating_sub(1));
+    if (address ^ end) & !(PAGE - 1) != 0 {
+        touch_page(end);
     }
 }
 
@@ -140,26 +149,27 @@ unsafe fn copy(piece: &Piece, to: *mut u8, kind: u16, ctx: &impl EbpfContext) ->
     }
 }
 
-/// A C string; of one that reaches into a page that cannot be read, what lies before that.
+/// A C string; of one that reaches into a page that cannot be read, what lies before that, as one that is cut.
 #[inline(always)]
 unsafe fn copy_string(to: *mut u8, address: u64) -> Option<Slot> {
     let room = config!(capture_bytes);
     // SAFETY: a helper that fails on an address that cannot be read; `to` has so much room.
     let mut copied = unsafe { bpf_probe_read_user_str(to.cast(), room, address as *const _) };
+    let rest = PAGE - (address & (PAGE - 1));
     if copied < 0 {
-        let rest = PAGE - (address & (PAGE - 1));
         if rest >= u64::from(room) {
             return None;
         }
         // SAFETY: as above, with less.
         copied = unsafe { bpf_probe_read_user_str(to.cast(), rest as u32, address as *const _) };
     }
-    // The zero at its end counts.
+    // The zero at its end counts, and may stand in the place of a byte that is none.
     if copied <= 0 {
         return None;
     }
     let length = copied as u32 - 1;
-    Some(Slot { address, length, full_length: length })
+    let cut = copied as u64 == rest && read_byte(address.wrapping_add(rest - 1)) != 0;
+    Some(Slot { address, length, full_length: length + u32::from(cut) })
 }
 
 #[inline(always)]
@@ -185,6 +195,13 @@ fn word(base: u8, kind: u16, ctx: &impl EbpfContext) -> u64 {
     }
     let words = u64::from(base - STACK_BASE) + registers::words_before_arguments();
     read_word(registers::stack_pointer(ctx).wrapping_add(words * 8))
+}
+
+#[inline(always)]
+fn read_byte(address: u64) -> u8 {
+    let mut value = 0u8;
+    // SAFETY: a helper that fails on an address that cannot be read.
+    if unsafe { bpf_probe_read_user((&raw mut value).cast(), 1, address as *const _) } == 0 { value } else { 0 }
 }
 
 #[inline(always)]

@@ -12,7 +12,7 @@ use std::{
     ops::Range,
 };
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
 
 /// The most instructions that are followed outside of the function's own range (in the parts that the compiler put
 /// elsewhere because they are rarely run).
@@ -133,12 +133,22 @@ impl<M: CodeMap> Search<'_, M> {
     fn look_at_branch(&mut self, instruction: &Instruction) {
         let Some(target) = branch_target(instruction).filter(|target| !self.range.contains(target)) else { return };
         let conditional = instruction.flow_control() == FlowControl::ConditionalBranch;
-        if self.map.starts_function(target) && !conditional {
+        if !conditional && (self.map.starts_function(target) || self.is_stub(target)) {
             self.sites.insert(instruction.ip(), Leaves::ByJump);
             self.may_throw = true;
         } else {
             self.parts.push(target);
         }
+    }
+
+    /// Whether code at `target` only jumps to another file's function (an entry of the procedure linkage table).
+    fn is_stub(&self, target: u64) -> bool {
+        let Some(code) = self.map.code(target, 16) else { return false };
+        let mut instructions =
+            decoder(target, code).into_iter().skip_while(|first| first.mnemonic() == Mnemonic::Endbr64);
+        let is_jump =
+            |jump: Instruction| jump.flow_control() == FlowControl::IndirectBranch && jump.is_ip_rel_memory_operand();
+        instructions.next().is_some_and(is_jump)
     }
 
     /// Follows the code that the function's jumps lead to elsewhere, until it comes back or ends.
@@ -243,6 +253,15 @@ mod tests {
             find(0x1000..0x100a, &map),
             Ok(Exits { sites: vec![Exit { at: 0x1005, by: Leaves::ByJump }], may_throw: true })
         );
+    }
+
+    #[test]
+    fn a_jump_to_the_linkage_table_is_an_exit() {
+        // ret; jmp 0x1008; int3 | endbr64; jmp *(%rip), for which there is no symbol
+        let stub = [0xf3, 0x0f, 0x1e, 0xfa, 0xff, 0x25, 0, 0, 0, 0];
+        let map = text(&[&[0xc3, 0xeb, 0x05, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc][..], &stub].concat(), &[0x1000]);
+        let sites = vec![Exit { at: 0x1000, by: Leaves::ByReturn }, Exit { at: 0x1001, by: Leaves::ByJump }];
+        assert_eq!(find(0x1000..0x1003, &map), Ok(Exits { sites, may_throw: true }));
     }
 
     #[test]

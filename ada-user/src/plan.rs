@@ -116,6 +116,9 @@ pub enum Returns {
 }
 
 impl Returns {
+    /// Why returns of a function are not recorded that has none: its calls end when something else shows that they did.
+    pub const NO_EXIT: &str = "neither a return nor a jump to another function was found in it";
+
     /// Whether they are recorded at all.
     #[must_use]
     pub fn are_recorded(&self) -> bool {

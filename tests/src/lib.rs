@@ -6,6 +6,7 @@
 
 pub mod board;
 pub mod container;
+pub mod dumped;
 pub mod expected;
 pub mod fixture;
 pub mod mount;
@@ -17,3 +18,4 @@ pub mod session;
 mod sound;
 pub mod tree;
 pub mod wait;
+pub mod windows;

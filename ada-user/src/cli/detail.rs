@@ -9,7 +9,7 @@ use ada_user::{
     session::Flight,
     spec::ProbeSpec,
     trigger::{Roll, Trigger},
-    types,
+    types::{self, TypesError},
 };
 use anyhow::{Result, bail};
 use clap::Args;
@@ -46,6 +46,11 @@ pub(crate) struct DetailArgs {
 }
 
 impl DetailArgs {
+    /// Whether it makes no sense without `--detail`, and so implies it.
+    pub(super) fn needs_detail(&self) -> bool {
+        self.args || self.flies()
+    }
+
     /// Whether detail waits for triggers.
     fn flies(&self) -> bool {
         !self.trigger.is_empty() || self.pre_roll.is_some() || self.post_roll.is_some() || self.detail_buffer.is_some()
@@ -56,7 +61,7 @@ impl DetailArgs {
 pub(super) fn choice(texts: &[String], args: Option<&DetailArgs>) -> Result<DetailChoice> {
     let specs: Vec<ProbeSpec> =
         texts.iter().filter(|text| !text.is_empty()).map(|text| text.parse()).collect::<Result<_, _>>()?;
-    let implied = texts.is_empty() && args.is_some_and(|args| args.args || args.flies());
+    let implied = texts.is_empty() && args.is_some_and(DetailArgs::needs_detail);
     Ok(match specs.is_empty() {
         _ if implied || texts.iter().any(String::is_empty) => DetailChoice::All,
         true => DetailChoice::None,
@@ -109,10 +114,12 @@ pub(super) fn tell_untyped(plan: &Plan) {
         1 => String::new(),
         all => format!(" (and {} more)", count(all as u64 - 1)),
     };
-    tell(&format!(
-        "ada-trace: {why}{more}: recorded as raw registers; install the package with its debug information, or give a \
-         file that has it with --symbols\n"
-    ));
+    // Nobody can install what a language does not say.
+    let mend = match why {
+        TypesError::Convention { .. } => "",
+        _ => "; install the package with its debug information, or give a file that has it with --symbols",
+    };
+    tell(&format!("ada-trace: {why}{more}: recorded as raw registers{mend}\n"));
 }
 
 fn stack_bytes(text: &str) -> Result<u32, String> {
@@ -128,7 +135,8 @@ fn string_bytes(text: &str) -> Result<u32, String> {
 }
 
 fn buffer_size(text: &str) -> Result<usize, String> {
-    let complaint = || format!("'{text}' is not a buffer's size; write one from 64K to 1T, like 256M");
+    let least = SMALLEST_BUFFER >> 10;
+    let complaint = || format!("'{text}' is not a buffer's size; write one from {least}K to 1T, like 256M");
     let size = super::args::size(text).and_then(|size| usize::try_from(size).ok());
     size.filter(|size| (SMALLEST_BUFFER..=1 << 40).contains(size)).ok_or_else(complaint)
 }

@@ -39,9 +39,9 @@ pub(super) fn filters(args: &RecordArgs) -> Result<Filters> {
     if min_duration.is_some() && args.entry_only {
         bail!("--min-duration times calls by their returns, which --entry-only does not record; leave one of them out");
     }
-    if min_duration.is_some() && !args.choice.detail.is_empty() {
+    if min_duration.is_some() && (!args.choice.detail.is_empty() || args.detail.needs_detail()) {
         bail!(
-            "--min-duration decides when a call's registers are gone, so it goes without --detail; leave one of them out"
+            "--min-duration decides when a call's registers are gone, so it goes without --detail, --args and --trigger; leave one of them out"
         );
     }
     if !tid.is_empty() && !args.command.is_empty() {

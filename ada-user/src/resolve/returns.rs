@@ -8,7 +8,7 @@
 use super::functions::Code;
 use super::site::{Entered, Site, is_part};
 use crate::elf::{Machine, UnwindStart};
-use crate::exits::{self, CodeMap, Exit, Exits};
+use crate::exits::{self, CodeMap, Exit, Exits, NoExits};
 use crate::plan::Returns;
 
 /// What the user wants of returns.
@@ -68,7 +68,10 @@ fn find(code: &Code, site: &Site) -> Result<Exits, &'static str> {
     if code.elf.machine() != Machine::X86_64 {
         return Err(OTHER_MACHINE);
     }
-    exits::find(site.address..site.address.saturating_add(site.size), code).map_err(|_| UNKNOWN)
+    exits::find(site.address..site.address.saturating_add(site.size), code).map_err(|error| match error {
+        NoExits::NeverLeft => Returns::NO_EXIT,
+        _ => UNKNOWN,
+    })
 }
 
 impl CodeMap for Code {

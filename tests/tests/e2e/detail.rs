@@ -174,3 +174,25 @@ fn detail_of_some_functions() {
         );
     }
 }
+
+/// A stack above which there is no memory: what there is of it.
+#[test]
+fn a_stack_that_ends_early() {
+    if !need::root() {
+        return;
+    }
+    for attach in ATTACHES {
+        let scratch = Scratch::new();
+        let program = fixture::build("strings.c", &[]);
+        let trace = Trace::new(&scratch, exe(&["take"])).attach(attach).args(["--detail", "--stack", "512"]);
+        let session = trace.launch(&program, [""; 0]).session().complete();
+        let reader = only_thread(&session.folder);
+        let thread = &reader.threads()[0];
+        let events = thread.index().len();
+        let calls: Vec<_> = (0..events).step_by(2).map(|position| function(thread, position as usize)).collect();
+        let (last, usual) = calls.split_last().expect("calls");
+        assert!(usual.iter().all(|call| call.stack.len() == 512));
+        assert!((8..512).contains(&last.stack.len()), "{}", last.stack.len());
+        assert!((last.fixed.stack_pointer.get() + last.stack.len() as u64).is_multiple_of(4096));
+    }
+}

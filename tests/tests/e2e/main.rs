@@ -3,14 +3,17 @@
 //! Invariant: a test makes its own folder and its own processes, and asserts exact numbers, never times (but for the
 //! one promise that is about time, in `kills`).
 
+mod arguments;
 mod asking;
 mod containers;
+mod control;
 mod detail;
 mod disk;
 mod ends;
 mod estimate;
 mod exact;
 mod filters;
+mod flight;
 mod follow;
 mod go;
 mod harm;
@@ -26,6 +29,7 @@ mod reading;
 mod refusals;
 mod rotation;
 mod several;
+mod signals;
 mod trees;
 mod trees_special;
 mod user;

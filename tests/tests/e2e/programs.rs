@@ -31,7 +31,7 @@ stop.set()
 "#;
 
 /// The interpreter itself: `python3` may be a script that finds it.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let output = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().expect("python3");
     Path::new(String::from_utf8_lossy(&output.stdout).trim()).canonicalize().expect("the interpreter")
 }

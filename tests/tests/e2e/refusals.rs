@@ -234,3 +234,80 @@ fn sessions_that_are_none() {
         }
     }
 }
+
+#[test]
+fn details_that_make_no_sense() {
+    let with = |more: &[&'static str]| [&["-e", "libc:open"], more, &["--", "true"]].concat();
+    for size in ["4096", "x", "513", "1.5", ""] {
+        misused(&with(&["--stack", size]), &[&format!("'{size}' is not a size of stack"), "0 to 512"]);
+    }
+    for length in ["100000", "4095", "long"] {
+        misused(&with(&["--string-max", length]), &[&format!("'{length}' is not a length"), "0 to 4094"]);
+    }
+    misused(&with(&["--pre-roll", "x"]), &["'x' is neither a time nor a number", "500ms"]);
+    misused(&with(&["--post-roll", "5 days"]), &["'5 days' is neither", "500ms"]);
+    misused(&with(&["--detail-buffer", "64K"]), &["'64K'", "from 128K to 1T"]);
+    misused(&with(&["--detail-buffer", "some"]), &["'some'", "256M"]);
+}
+
+#[test]
+fn triggers_that_are_none() {
+    let near_misses = [
+        ("nonsense", "slow=LIB:FUNCTION>50ms"),
+        ("slow=libc:read", "write the time last"),
+        ("slow=libc:read>soon", "write the time last"),
+        ("slow=read>5ms", "libc:malloc"),
+        ("symbol=read", "libc:malloc"),
+        ("signal=SIGFOO", "'SIGFOO'"),
+        ("signal=65", "'65'"),
+        ("every=0s", "between 1ms and a century"),
+        ("every=often", "'often' is not a time"),
+        ("exit!=x", "from 0 to 255"),
+        ("exit>0", "exit!=0"),
+        ("SIGSEGV", "signal=SIGSEGV"),
+        ("", "is no trigger"),
+    ];
+    for (trigger, mend) in near_misses {
+        misused(&["-e", "libc:read", "--trigger", trigger, "--", "true"], &[&format!("'{trigger}'"), mend]);
+    }
+}
+
+#[test]
+fn details_of_what_is_not_recorded() {
+    if !need::root() {
+        return;
+    }
+    let libc = |more: &[&str], facts: &[&str]| drop(refused("libc:open", &[more, &["--", "true"]].concat(), facts));
+    libc(&["--detail=libc:nothing_recorded"], &["libc:nothing_recorded", "-e"]);
+    libc(&["--detail=open"], &["'open'", "libc:malloc"]);
+    libc(&["--trigger", "symbol=libc:no_such_function"], &["no_such_function", "libc.so"]);
+    libc(&["--trigger", "slow=libnowhere:read>1s"], &["libnowhere"]);
+    libc(&["--detail", "--min-duration", "1ms"], &["--min-duration", "--detail", "leave one of them out"]);
+    libc(&["--args", "--min-duration", "1ms"], &["--min-duration", "leave one of them out"]);
+}
+
+/// No refusal: it is recorded, and said once what is missing.
+#[test]
+fn arguments_of_a_function_without_debug_information() {
+    if !need::root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let trace = Trace::new(&scratch, ["exe:leaf", "exe:middle"]).arg("--args");
+    let recorder = trace.launch(&fixture::build("crash.c", &["-O1"]), ["lives"]);
+    let folder = recorder.folder.clone();
+    let said = recorder.end().success().err;
+    assert_eq!(said.lines().count(), 1, "not one sentence: {said}");
+    for fact in ["no debug information for", "(and 1 more)", "raw registers", "--symbols"] {
+        assert!(said.contains(fact), "no {fact:?} in: {said}");
+    }
+    drop(tests::session::Session::read(&folder).complete());
+    let text = tests::dumped::text(&folder);
+    let lines: Vec<&str> = text.lines().collect();
+    let raw = |line: &str, name: &str| {
+        line.trim_start().starts_with(&format!("-> {name} (ADDRESS, 0x"))
+            || line.trim_start().starts_with(&format!("-> {name} (ADDRESS, ADDRESS"))
+    };
+    assert!(raw(lines[0], "middle") && raw(lines[1], "leaf"), "{text}");
+    assert_eq!(lines[2..], ["  <- leaf = 0x2a", "<- middle = 0x2a", "!! SIGUSR1"]);
+}

@@ -1,11 +1,9 @@
 //! Several of a kind: processes in one recording, recordings of one process, specs for one function.
 
-use tests::expected;
-use tests::fixture;
-use tests::need;
 use tests::recorder::{ATTACHES, Trace, exe, in_file};
 use tests::scratch::Scratch;
 use tests::session::{Kind, number};
+use tests::{dumped, expected, fixture, need, windows};
 
 #[test]
 fn several_processes_in_one_session() {
@@ -93,5 +91,32 @@ fn one_process_named_twice_is_recorded_once() {
         target.tell("go");
         drop(target.end().success());
         expected::check("threads", &recorder.session().complete().tree());
+    }
+}
+
+/// One recording copies arguments, another waits for a trigger: each has what it asked for.
+#[test]
+fn recordings_of_one_process_with_different_detail() {
+    if !need::root() {
+        return;
+    }
+    for attach in ATTACHES {
+        let scratch = Scratch::new();
+        let program = fixture::build("moments.c", &["-g"]);
+        let script = ["quick:20", "fire", "quick:20"];
+        let mut target = fixture::waiting(&program, &script, &scratch.join("report"), scratch.path());
+        let start = |options: &[&str]| {
+            Trace::new(&scratch, exe(&["quick", "fire"])).attach(attach).args(options).pid(target.pid())
+        };
+        let typed = start(&["--args"]);
+        let flying = start(&["--trigger", "symbol=exe:fire", "--pre-roll", "6", "--post-roll", "4"]);
+        target.tell("go");
+        drop(target.end().success());
+        let [typed, flying] = [typed, flying].map(|recorder| recorder.session().complete());
+        assert_eq!([typed.calls("quick"), flying.calls("quick")], [40, 40]);
+        let once: Vec<String> = (0..20).map(|i| format!("-> quick(i={i})\n<- quick\n")).collect();
+        let once = once.concat();
+        assert_eq!(dumped::text(&typed.folder), format!("{once}-> fire()\n<- fire\n{once}"));
+        assert_eq!(windows::check(&flying.folder, &flying.manifest).values().copied().collect::<Vec<_>>(), [6 + 1 + 4]);
     }
 }
