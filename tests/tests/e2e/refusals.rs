@@ -309,5 +309,5 @@ fn arguments_of_a_function_without_debug_information() {
             || line.trim_start().starts_with(&format!("-> {name} (ADDRESS, ADDRESS"))
     };
     assert!(raw(lines[0], "middle") && raw(lines[1], "leaf"), "{text}");
-    assert_eq!(lines[2..], ["  <- leaf = 0x2a", "<- middle = 0x2a", "!! SIGUSR1"]);
+    assert_eq!(lines[2..], ["  <- leaf = 0x2a", "<- middle = 0x2a", "!! SIGUSR1 SI_TKILL, rip ADDRESS"]);
 }
