@@ -57,6 +57,23 @@ fn check(session: &SessionReader) {
 }
 
 #[test]
+fn recovering_finishes_a_deletion_that_the_manifest_counts() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    write(dir, false);
+    // Of these, neither is in the manifest: one was about to be deleted, the other is younger than it.
+    for (id, start) in [(7, 90), (13, 120)] {
+        model::write(&session::thread_folder(dir, id), 42, &part(start)).finish().unwrap();
+    }
+    let report = session::recover(dir).unwrap();
+    assert_eq!(report.threads.iter().map(|thread| thread.id).collect::<Vec<_>>(), [5, 9, 12, 13]);
+    assert!(!session::thread_folder(dir, 7).exists());
+    let listed: Vec<u32> = Manifest::read(dir).unwrap().threads.iter().map(|thread| thread.id).collect();
+    assert_eq!(listed, [5, 9, 12, 13]);
+    assert!(session::recover(dir).unwrap().already_complete);
+}
+
+#[test]
 fn what_is_left_reads_like_any_session() {
     for finish in [false, true] {
         let dir = model::folder();

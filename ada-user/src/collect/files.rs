@@ -184,7 +184,7 @@ impl Files {
     }
 
     /// A thread has ended: frees its place, and finalises its files unless details may follow (`waits`).
-    pub(super) fn end(&mut self, index: usize, name: Option<String>, waits: bool) {
+    pub(super) fn end(&mut self, index: usize, name: Option<&str>, waits: bool) {
         let Some(thread) = self.threads.get_mut(index).and_then(Option::take) else { return };
         self.by_tid.remove(&thread.tid);
         self.by_folder.remove(&thread.folder);
@@ -193,9 +193,9 @@ impl Files {
         if let Some(entry) = self.ledger.threads.get_mut(&thread.folder) {
             entry.finished = true;
             let first = entry.first;
-            if name.is_some() {
+            if let Some(name) = name {
                 let parts = self.ledger.threads.range_mut(first..).map(|(_, entry)| entry);
-                parts.filter(|entry| entry.first == first).for_each(|entry| entry.name.clone_from(&name));
+                parts.filter(|entry| entry.first == first).for_each(|entry| entry.name = Some(name.to_owned()));
             }
         }
         if waits && self.waiting.len() < WAITING {

@@ -26,6 +26,11 @@ impl Span {
         self.end_ns.store(clock::boottime_ns(), Ordering::Relaxed);
     }
 
+    /// The time up to which it lasts at `now_ns`.
+    pub(super) fn until(&self, now_ns: u64) -> u64 {
+        now_ns.min(self.end_ns.load(Ordering::Relaxed))
+    }
+
     /// Whether an event of that time belongs to the recording.
     pub(super) fn contains(&self, time_ns: u64) -> bool {
         time_ns >= self.start_ns && time_ns <= self.end_ns.load(Ordering::Relaxed)

@@ -155,7 +155,8 @@ impl Demux {
     pub(crate) fn rotate(&mut self, now_ns: u64) {
         let Some(rotator) = &mut self.rotator else { return };
         let windows = self.files.ledger.windows.as_deref().unwrap_or_default();
-        let decision = rotator.decide(&self.files.chunks(), windows, now_ns);
+        // While the probes are taken away, nothing grows older.
+        let decision = rotator.decide(&self.files.chunks(), windows, self.span.until(now_ns));
         for folder in decision.go_on {
             if let Some(index) = self.files.place_of(folder) {
                 self.go_on_in_next_folder(index);
@@ -324,7 +325,7 @@ impl Demux {
     }
 
     /// Ends the thread at a place.
-    fn end_thread(&mut self, index: usize, name: Option<String>) {
+    fn end_thread(&mut self, index: usize, name: Option<&str>) {
         let folder = self.files.thread(index).map(|thread| thread.folder);
         let waits = self.flight.as_mut().zip(folder).is_some_and(|(flight, folder)| !flight.thread_ended(folder));
         self.files.end(index, name, waits);
@@ -339,7 +340,7 @@ impl Demux {
     #[cold]
     fn thread_exit(&mut self, record: &Record) {
         if let Some(index) = self.files.known(record.tgid, record.tid) {
-            self.end_thread(index, Some(name_of(record)));
+            self.end_thread(index, Some(&name_of(record)));
         }
     }
 
