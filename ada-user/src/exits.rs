@@ -2,7 +2,7 @@
 //!
 //! A probe on each of them sees every return without touching the return address, so it is safe where a return probe is
 //! not: for functions that exceptions or panics leave, on stacks that move or are switched. It costs more (`ret` is
-//! single-stepped), and it misses a tail call through a pointer, which then shows as a call without a return.
+//! single-stepped), and it misses a tail call through a pointer, which then shows as a call that was left.
 //!
 //! Invariant: a site is the start of an instruction. Code that does not decode, or that a jump enters between two
 //! instructions of the sweep, gives no sites at all: a probe inside an instruction would change the program.

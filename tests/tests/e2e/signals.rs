@@ -102,7 +102,7 @@ fn only_the_targets_own_signals_are_shown() {
 }
 
 #[test]
-fn a_stop_and_a_kill_from_outside() {
+fn a_kill_from_outside() {
     if !need::root() {
         return;
     }
