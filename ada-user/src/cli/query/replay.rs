@@ -21,7 +21,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::args::ReplayArgs;
-use super::words::{exact, name};
+use super::words::{exact, name, signal_name};
 use super::{Question, notes};
 use crate::cli::args::Format;
 use crate::cli::out::Out;
@@ -254,7 +254,7 @@ fn how(span: &Span) -> String {
         End::Missed => "its return was not recorded".to_owned(),
         End::Lost => "its return was lost".to_owned(),
         End::Exit => "its process exited".to_owned(),
-        End::Killed { signal } => format!("signal {signal} killed its process"),
+        End::Killed { signal } => format!("{} killed its process", signal_name(signal)),
         End::Recording => "the recording ended".to_owned(),
         End::Range => "the time range ended".to_owned(),
     }

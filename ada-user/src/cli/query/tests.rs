@@ -107,7 +107,7 @@ CALLS      TOTAL       SELF     MEAN     MIN     P50      P95      P99       MAX
     1     500 ns     500 ns   500 ns  500 ns  500 ns   500 ns   500 ns    500 ns  thrower   app
 
 2 calls ended without a recorded return: counted, with the time up to the last event in it
-1 call still running at the end: counted, with the time up to there
+1 call ended by SIGKILL: counted, with the time up to there
 1 call left by unwinding
 "
     );
@@ -153,9 +153,29 @@ fn replay_nests_and_says_how_calls_ended() {
              [  42]   silent(); /* its return was not recorded */
              [  42]   silent(); /* its return was not recorded */
       200 ns [  42]   fact();
-   19.000 us [  42] } /* main(): signal 9 killed its process */
+   19.000 us [  42] } /* main(): SIGKILL killed its process */
 "
     );
+}
+
+#[test]
+fn what_ended_the_calls_that_ran_is_named() {
+    let temp = sample();
+    let dir = temp.path().to_str().unwrap();
+    let end = |how: &dyn Fn(&mut Process)| {
+        let mut manifest = Manifest::read(temp.path()).unwrap();
+        how(&mut manifest.process[0]);
+        manifest.write_atomic(temp.path()).unwrap();
+        printed(&["report", dir])
+    };
+    let text = end(&|process| (process.signal, process.exit_code) = (None, Some(3)));
+    assert!(text.contains("1 call ended by the process's exit with status 3: counted"), "{text}");
+    let text = end(&|process| process.exit_code = None);
+    assert!(text.contains("1 call ended by the process's exit: counted"), "{text}");
+    let text = end(&|process| (process.end_ns, process.signal) = (None, None));
+    assert!(text.contains("1 call still running when the recording ended: counted"), "{text}");
+    let text = printed(&["report", dir, "--to", "3us"]);
+    assert!(text.contains("still running when the time range ended: counted"), "{text}");
 }
 
 #[test]
