@@ -27,7 +27,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
     }
     let Request { specs, target } = Request::new(args)?;
     let specs = choice::specs(specs, &args.choice)?;
-    let plan = resolve::resolve(&specs, &[target.open()?], &choice::options(&args.choice)?)?;
+    let plan = resolve::resolve(&specs, &[target.open()?], &choice::options(&args.choice, None)?)?;
     choice::tell_unused_symbols(&plan);
     let text = match args.format {
         Format::Text => text(&plan),

@@ -58,6 +58,7 @@ fn sample() -> TempDir {
             frame_pointer: 0x2000,
             stack_pointer: 0x3000,
             stack: &[0xab, 1],
+            memory: &[],
         };
         let value = FunctionDetail { regs: [0xbeef, 0, 0, 0, 0, 0, 0, 0], ..FunctionDetail::default() };
         let signal = SignalDetail { number: 11, code: -6, fault_address: 0xdead, registers: &[8, 9] };
@@ -207,4 +208,27 @@ fn a_thread_that_was_only_just_begun_is_not_broken() {
     recording.write_atomic(temp.path()).unwrap();
     let (_, complaints) = dump(temp.path(), Format::Text, &[], Range::default(), None);
     assert_eq!(complaints, [""; 0]);
+}
+
+#[test]
+fn a_session_of_which_only_the_end_was_kept_is_dumped_like_any_other() {
+    let temp = tempfile::tempdir().unwrap();
+    let part = |id, continues| Thread { id, pid: 42, tid: 42, continues, ..Thread::default() };
+    let threads = vec![part(4, Some(3)), part(7, Some(4)), part(9, Some(7))];
+    Manifest { threads, complete_from_ns: Some(FIRST), ..manifest() }.write_atomic(temp.path()).unwrap();
+    thread(temp.path(), 7, 42, |writer| {
+        writer.append(FIRST, MALLOC, EventKind::Return, 3).unwrap();
+        writer.append(FIRST + 1, OUTER, EventKind::Call, 2).unwrap();
+    });
+    thread(temp.path(), 9, 42, |writer| {
+        writer.append(FIRST + 2, OUTER, EventKind::Return, 2).unwrap();
+    });
+    for (ids, lines) in [(&[][..], 3), (&[9], 1)] {
+        let (text, complaints) = dump(temp.path(), Format::Jsonl, ids, Range::default(), None);
+        assert_eq!(complaints, [""; 0]);
+        assert_eq!(text.lines().filter(|line| !line.contains("lost")).count(), lines, "{text}");
+        assert!(text.contains(r#""thread":9,"pid":42,"tid":42,"kind":"return","depth":2"#), "{text}");
+    }
+    let error = Selection::new(&open(temp.path()).unwrap(), &[4]).unwrap_err().to_string();
+    assert!(error.ends_with("has no thread 4: it has 7, 9"), "{error}");
 }

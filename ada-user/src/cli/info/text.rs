@@ -58,6 +58,9 @@ fn head(facts: &Facts<'_>) -> String {
     line("recorded", &when(facts));
     line("on", &host(facts));
     line("events", &events(facts));
+    if let Some(from_ns) = facts.manifest.complete_from_ns {
+        line("kept", &kept(facts, from_ns));
+    }
     line("lost", &lost(facts));
     let missed = facts.missed_returns();
     if missed > 0 {
@@ -69,12 +72,22 @@ fn head(facts: &Facts<'_>) -> String {
 
 fn when(facts: &Facts<'_>) -> String {
     let Some((start, end)) = facts.wall_clock() else { return "at a time that nothing tells".to_owned() };
-    let local = jiff::Timestamp::from_nanosecond(i128::from(start)).unwrap_or_default();
-    let local = local.to_zoned(jiff::tz::TimeZone::system());
     let seconds = (end - start) as f64 / 1e9;
     let tool = &facts.manifest.tool;
     let by = format!("by {} {}", printable(&tool.name), printable(&tool.version));
-    format!("{}, for {seconds:.2} s, {}", local.strftime("%Y-%m-%d %H:%M:%S %:z"), by.trim_end())
+    format!("{}, for {seconds:.2} s, {}", local(start).strftime("%Y-%m-%d %H:%M:%S %:z"), by.trim_end())
+}
+
+/// From when on nothing was deleted.
+fn kept(facts: &Facts<'_>, from_ns: u64) -> String {
+    let since = facts.realtime(from_ns).map(|time| local(time).strftime("%Y-%m-%d %H:%M:%S%.3f %:z").to_string());
+    format!("all since {}; older events were deleted", since.unwrap_or_else(|| format!("@{from_ns}")))
+}
+
+/// A time in nanoseconds since 1970, here.
+fn local(realtime_ns: u64) -> jiff::Zoned {
+    let time = jiff::Timestamp::from_nanosecond(i128::from(realtime_ns)).unwrap_or_default();
+    time.to_zoned(jiff::tz::TimeZone::system())
 }
 
 fn host(facts: &Facts<'_>) -> String {
@@ -86,7 +99,7 @@ fn host(facts: &Facts<'_>) -> String {
 }
 
 fn events(facts: &Facts<'_>) -> String {
-    let mut text = format!("{} in {}", count(facts.events), plural(facts.threads.len() as u64, "thread"));
+    let mut text = format!("{} in {}", count(facts.events), plural(facts.thread_count() as u64, "thread"));
     if let Some(rate) = facts.rate() {
         let _ = write!(text, ", {} per second", count(rate as u64));
     }
