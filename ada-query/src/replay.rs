@@ -66,9 +66,9 @@ pub enum StepKind {
     Gap(Gap),
 }
 
-/// Goes through the selected part of a session. Iterate, then look at [`outcome`](Self::outcome).
+/// Goes through the selected part of a session.
 #[derive(Debug)]
-pub struct Replay<'a> {
+struct Replay<'a> {
     threads: Vec<Lane<'a>>,
     /// The time of each thread's next step, and its place in `threads`.
     next: BinaryHeap<Reverse<(u64, usize)>>,
@@ -82,7 +82,7 @@ struct Lane<'a> {
 }
 
 impl<'a> Replay<'a> {
-    /// Begins; `selection` must have been made into `compiled` for the same trace.
+    /// `compiled` was made from `selection` for this trace.
     fn with(trace: &'a Trace, selection: &'a Selection, compiled: &'a Compiled) -> Self {
         let count = selection.threads(trace).count();
         let lane = |thread| Lane {
@@ -96,12 +96,6 @@ impl<'a> Replay<'a> {
         };
         (0..replay.threads.len()).for_each(|place| replay.look_ahead(place));
         replay
-    }
-
-    /// What became of the events so far, and what could not be read.
-    #[must_use]
-    pub fn outcome(&self) -> &Outcome {
-        &self.outcome
     }
 
     /// Reads a thread until its next step is certain.
@@ -144,7 +138,7 @@ pub fn replay<E>(
 ) -> Result<Outcome, E> {
     let compiled = selection.compile(trace.functions());
     let mut replay = Replay::with(trace, selection, &compiled);
-    while let Some(step) = replay.next() {
+    for step in replay.by_ref() {
         if !each(&step)? {
             break;
         }

@@ -124,6 +124,7 @@ impl Rated<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exits::{Exit, Leaves};
     use crate::plan::{FunctionId, ModuleId};
 
     fn function(index: u32, price: Price, returns: Returns) -> Function {
@@ -138,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_call_costs_what_its_sites_do() {
-        let exits = Returns::Exits(vec![8]);
+        let exits = Returns::Exits(vec![Exit { at: 8, by: Leaves::ByReturn }]);
         assert_eq!(price_ns(Price::Call, &Returns::Probe), 990 + 260);
         assert_eq!(price_ns(Price::Emulated, &Returns::NotRecorded("no")), 910 + 130);
         // An exit is stepped, whatever the entry costs.

@@ -9,6 +9,7 @@ use ada_format::manifest::Signature;
 use ada_format::wire::{Capture, Piece, piece};
 
 use crate::backend::Refusal;
+use crate::exits::Exit;
 use crate::placement::Price;
 use crate::types::Missing;
 
@@ -110,8 +111,8 @@ pub enum Returns {
     /// crosses the frame ends the target.
     #[default]
     Probe,
-    /// By a probe on each instruction that leaves the function, at these file offsets: changes nothing on the stack.
-    Exits(Vec<u64>),
+    /// By a probe on each instruction that leaves the function: changes nothing on the stack.
+    Exits(Vec<Exit>),
 }
 
 impl Returns {

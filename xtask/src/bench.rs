@@ -8,6 +8,7 @@ mod fixture;
 mod format;
 mod hit;
 mod loss;
+mod query;
 mod report;
 mod tracefs;
 mod tracer;
@@ -19,12 +20,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::cmd;
 
-const USAGE: &str = "usage: cargo xtask bench [format|hit|attach] [--short] [--rounds N] [--loss-seconds S]";
+const USAGE: &str = "usage: cargo xtask bench [format|query|hit|attach] [--short] [--rounds N] [--loss-seconds S]";
 
 type Bench = (&'static str, fn(&Options) -> Result<()>);
 
 /// The benches and their names.
-const BENCHES: [Bench; 3] = [("format", format::run), ("hit", hit::run), ("attach", attach::run)];
+const BENCHES: [Bench; 4] =
+    [("format", format::run), ("query", query::run), ("hit", hit::run), ("attach", attach::run)];
 
 /// How thoroughly to measure.
 #[derive(Clone, Debug)]

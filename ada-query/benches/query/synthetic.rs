@@ -81,7 +81,7 @@ fn write_thread(writer: &mut ThreadWriter, events: u64, functions: u32, seed: u6
         let draw = random.next();
         time_ns += 20 + (draw & 0x7f) + if draw >> 20 & 0xff == 0 { draw >> 28 & 0xffff } else { 0 };
         // Around depth 8, and never at 0 for long.
-        let up = stack.is_empty() || (stack.len() < 60 && (draw >> 48) % 16 >= (stack.len() as u64).min(14).max(2) - 1);
+        let up = stack.is_empty() || (stack.len() < 60 && (draw >> 48) % 16 >= (stack.len() as u64).clamp(2, 14) - 1);
         if up {
             let spread = (random.next() % u64::from(functions)) * (random.next() % 64) / 64;
             let function = spread as u32;

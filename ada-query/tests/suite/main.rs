@@ -2,6 +2,7 @@
 //!
 //! Invariant: what is compared with was written without the code under test.
 
+mod answers;
 mod model;
 mod oracle;
 mod program;

@@ -89,7 +89,7 @@ fn played(bodies: &[Body]) -> Player {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn what_a_program_did_is_what_is_told(bodies in prop::collection::vec(body(), 1..4)) {

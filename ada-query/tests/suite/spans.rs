@@ -24,7 +24,7 @@ fn event() -> impl Strategy<Value = (u64, u32, EventKind, u32)> {
 }
 
 /// Recordings in which no call returns that had looked as if it had ended: for those the rules are simple.
-fn recording() -> impl Strategy<Value = Recording> {
+pub(crate) fn recording() -> impl Strategy<Value = Recording> {
     any_recording().prop_map(|mut recording| {
         if let Some(event) = expected(&recording).came_back {
             recording.events.truncate(event);
@@ -35,7 +35,7 @@ fn recording() -> impl Strategy<Value = Recording> {
 }
 
 prop_compose! {
-    fn any_recording()(
+    pub(crate) fn any_recording()(
         events in prop::collection::vec(event(), 0..120),
         gaps in prop::collection::btree_set(0_u64..120, 0..3),
         ended in prop::option::of(1_000_u64..2_000),
@@ -68,7 +68,7 @@ fn compare(span: &Span, answers: &Answers, call: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn spans_follow_the_rules(recording in recording()) {

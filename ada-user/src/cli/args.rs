@@ -5,8 +5,11 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use ada_user::timespan;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::query::{DiffArgs, GraphArgs, ReplayArgs, ReportArgs, TimelineArgs, VerifyArgs};
-use super::{detail::DetailArgs, filters::FilterArgs};
+use super::{
+    detail::DetailArgs,
+    filters::FilterArgs,
+    query::{DiffArgs, ExportArgs, GraphArgs, ReplayArgs, ReportArgs, TimelineArgs, VerifyArgs},
+};
 
 /// Record every call and return of chosen functions of a running or launched program, without rebuilding it.
 #[derive(Debug, Parser)]
@@ -54,6 +57,8 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Check that a session is whole: checksums, links, order
     Verify(VerifyArgs),
+    /// Write a session in the format of another tool: Perfetto, Chrome, flame graphs, speedscope, Firefox Profiler, CSV, …
+    Export(ExportArgs),
     /// Finalise a session whose recorder was killed, in place, and tell what was kept
     Recover(RecoverArgs),
     /// Show what specs would probe: module, names, address, file offset, size, site, instruction, price, returns

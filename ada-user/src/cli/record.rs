@@ -101,7 +101,11 @@ pub(super) struct Request {
 /// Checks what needs no privileges first, so that a slip of the pen is told as such.
 pub(super) fn prepare(args: &RecordArgs) -> Result<Request> {
     let mut specs = choice::specs(&args.uprobe, &args.choice)?;
-    specs.extend(detail::specs(&args.detail));
+    for spec in detail::specs(&args.detail) {
+        if !specs.contains(&spec) {
+            specs.push(spec);
+        }
+    }
     if specs.is_empty() {
         bail!("nothing to record: name functions with -e, such as -e libc:malloc or -e 'exe:*', or use --all");
     }

@@ -84,7 +84,8 @@ pub fn annotate(plan: &mut Plan, string_max: u32, root: &Path, symbols: &[PathBu
     let mut signatures = Signatures::new(root, symbols, string_max);
     let mut missing = Vec::new();
     for function in plan.functions.iter_mut().filter(|function| function.detail) {
-        let module = usize::try_from(function.id.module().0).ok().and_then(|index| plan.modules.get(index));
+        // A plan that grows another begins with a later module.
+        let module = plan.modules.iter().find(|module| module.id == function.id.module());
         let Some(module) = module else { continue };
         match signatures.signature_of(module, function) {
             Ok(mut signature) => {

@@ -2,10 +2,9 @@
 //!
 //! Invariant: every probe of a function belongs to one kind and one class.
 
-use std::slice;
-
 use ada_format::wire::{cookie, names};
 
+use crate::exits::Leaves;
 use crate::plan::{Function, Module, Plan, Returns};
 
 /// `OVERLAYFS_SUPER_MAGIC` in linux/magic.h.
@@ -31,6 +30,11 @@ pub(super) enum Class {
 }
 
 impl Class {
+    /// That of probes at which nothing but the event is recorded.
+    fn without_detail(module: &Module) -> Self {
+        if module.is_go { Self::Go } else { Self::Plain }
+    }
+
     fn of(function: &Function, module: &Module) -> Self {
         match function.capture {
             // Where the registers hold something else, nothing is copied.
@@ -94,17 +98,31 @@ fn is_on_overlay(module: &Module) -> bool {
 /// File offsets and cookies of the probes of one kind and class in `module`.
 pub(super) fn sites(plan: &Plan, module: &Module, kind: Kind, class: Class) -> (Vec<u64>, Vec<u64>) {
     let mut sites = (Vec::new(), Vec::new());
-    let here = |function: &&Function| function.id.module() == module.id && Class::of(function, module) == class;
-    for function in plan.functions.iter().filter(here) {
-        let offsets: &[u64] = match (kind, &function.returns) {
-            (Kind::Entry, _) | (Kind::Return, Returns::Probe) => slice::from_ref(&function.probe_offset),
-            (Kind::Exit, Returns::Exits(offsets)) => offsets,
-            _ => &[],
-        };
-        sites.0.extend_from_slice(offsets);
-        let check = if kind == Kind::Entry && function.stack_check { cookie::STACK_CHECK } else { 0 };
+    let mut add = |function: &Function, offset, flags| {
+        sites.0.push(offset);
+        sites.1.push(function.id.0 | flags);
+    };
+    for function in plan.functions.iter().filter(|function| function.id.module() == module.id) {
+        let is_of_class = Class::of(function, module) == class;
         let detail = if function.detail { cookie::DETAIL } else { 0 };
-        sites.1.extend(offsets.iter().map(|_| function.id.0 | check | detail));
+        match (kind, &function.returns) {
+            (Kind::Entry, _) if is_of_class => {
+                let check = if function.stack_check { cookie::STACK_CHECK } else { 0 };
+                add(function, function.probe_offset, detail | check);
+            }
+            (Kind::Return, Returns::Probe) if is_of_class => add(function, function.probe_offset, detail),
+            (Kind::Exit, Returns::Exits(exits)) => {
+                for exit in exits {
+                    match exit.by {
+                        Leaves::ByReturn if is_of_class => add(function, exit.at, detail),
+                        // There is nothing to be seen in the registers yet.
+                        Leaves::ByJump if class == Class::without_detail(module) => add(function, exit.at, 0),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
     }
     sites
 }

@@ -6,13 +6,14 @@
 
 use std::io::{self, Write};
 
-use ada_format::layout::EventKind;
+use ada_format::layout::{EventKind, NO_FUNCTION};
 use ada_format::manifest::{Function, Gap};
 use ada_format::read::{DetailEvent, FunctionEvent, Payload, SessionReader, SignalEvent};
 use ada_format::values::{Observed, values};
 use serde_json::json;
 
 use super::selection::Selection;
+use super::signals;
 use super::{Event, Style};
 use crate::cli::names::{self, IdMap, Typed, Who};
 use crate::cli::out::Out;
@@ -103,6 +104,9 @@ fn of_function(function: &Function, module: Option<&str>) -> String {
 
 #[cold]
 fn unknown_function(id: u64) -> String {
+    if id == NO_FUNCTION {
+        return ",\"function_id\":null,\"function\":null,\"module\":null".to_owned();
+    }
     format!(",\"function_id\":{id},\"function\":null,\"module\":null")
 }
 
@@ -153,6 +157,7 @@ fn of_registers<W: Write>(out: &mut Out<W>, function: &FunctionEvent<'_>) {
 fn of_signal<W: Write>(out: &mut Out<W>, signal: &SignalEvent<'_>) {
     out.text("\"signal\":");
     out.number(signal.fixed.number.get().into());
+    out.text(&format!(",\"name\":{}", json!(signals::name(signal.fixed.number.get()))));
     out.text(",\"code\":");
     out.text(&signal.fixed.code.get().to_string());
     out.text(",\"fault_address\":");

@@ -8,19 +8,21 @@
 //!   0.000001300  4242/4243  worker      <- open = 3
 //!   0.000001500  4242/4243  worker    <- malloc = 0x55d0c0ffee10
 //! --- 12 events lost between 0.000001600s and 0.000001800s, thread 1 (4242/4243 worker) ---
-//!   0.000002000  4242/4243  worker  <- outer
+//!   0.000001900  4242/4243  worker    !! SIGSEGV SEGV_MAPERR at 0x0, rip 0x55d0c0ffee42
+//!   0.000002000  4242/4243  worker  !! outer left without a return
 //! ```
 //!
 //! Invariant: columns are as wide in every line; what follows the arrow is the rest of the line.
 
 use std::io::{self, Write};
 
-use ada_format::layout::EventKind;
+use ada_format::layout::{EventKind, NO_FUNCTION};
 use ada_format::manifest::Gap;
 use ada_format::read::{DetailEvent, FunctionEvent, Payload, SessionReader};
 use ada_format::values::{Observed, write_call};
 
 use super::selection::Selection;
+use super::signals;
 use super::{Event, Style};
 use crate::cli::names::{self, IdMap, Typed, Who};
 use crate::cli::out::Out;
@@ -44,6 +46,8 @@ pub(super) struct Text {
     /// The session's first event, time zero.
     first_ns: u64,
     seconds_width: usize,
+    /// Whether details were kept only in windows: what is a signal is known there alone.
+    in_windows: bool,
 }
 
 impl Text {
@@ -67,6 +71,7 @@ impl Text {
             header: format!("#{:^width$}{titles}CALL", "TIME (s)", width = seconds_width + 9),
             first_ns,
             seconds_width,
+            in_windows: !session.manifest().windows.is_empty(),
         }
     }
 
@@ -81,6 +86,19 @@ impl Text {
         }
         // A buffer in memory takes everything.
         let _ = write_call(out, &typed.name, &typed.signature, observed);
+    }
+
+    /// A signal, or a call that was left.
+    #[cold]
+    fn exception<W: Write>(&self, out: &mut Out<W>, event: &Event<'_>) {
+        if let Some(Payload::Signal(signal)) = event.detail.as_ref().and_then(DetailEvent::payload) {
+            return out.text(&signals::describe(&signal));
+        }
+        if event.function_id == NO_FUNCTION {
+            return out.text("a signal");
+        }
+        self.function(out, event.function_id);
+        out.text(if self.in_windows { " left without a return, or a signal" } else { " left without a return" });
     }
 
     fn function<W: Write>(&self, out: &mut Out<W>, id: u64) {
@@ -114,6 +132,7 @@ impl Style for Text {
         let typed = event.detail.as_ref().zip(self.typed.get(&event.function_id));
         match typed.and_then(|(detail, typed)| Some((Observed::event(detail)?, typed))) {
             Some((observed, typed)) => Self::typed(out, event, typed, &observed),
+            None if event.kind == Some(EventKind::Exception) => self.exception(out, event),
             None => {
                 self.function(out, event.function_id);
                 if let Some(detail) = &event.detail {
@@ -164,13 +183,7 @@ fn values<W: Write>(out: &mut Out<W>, kind: Option<EventKind>, detail: &DetailEv
             out.hex(function.fixed.regs[0].get());
         }
         Some(Payload::Function(function)) => arguments(out, &function),
-        Some(Payload::Signal(signal)) => {
-            out.text(" signal ");
-            out.number(signal.fixed.number.get().into());
-            out.text(" at ");
-            out.hex(signal.fixed.fault_address.get());
-        }
-        None => {}
+        Some(Payload::Signal(_)) | None => {}
     }
 }
 

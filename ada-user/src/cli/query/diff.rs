@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::args::DiffArgs;
 use super::words::{exact, limit, rough, shortened};
-use super::{Paint, Question, notes};
+use super::{Question, notes};
 use crate::cli::args::Format;
 use crate::cli::names::printable;
 use crate::cli::summary::count;
@@ -50,7 +50,7 @@ fn is_news(change: &Change) -> bool {
 }
 
 fn text(changes: &[&Change], all: usize, sides: [(&Question, &Report); 2], args: &DiffArgs) -> String {
-    let paint = Paint::new();
+    let paint = sides[0].0.paint;
     let mut text = String::new();
     for ((question, report), name) in sides.into_iter().zip(["A", "B"]) {
         let head = question.head(&report.outcome.accounting);

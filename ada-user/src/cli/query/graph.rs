@@ -10,6 +10,7 @@
 //! Invariant: the nodes that are shown are those with the most time, each with all those around it; what is not shown is
 //! summed up where it belongs.
 
+use std::borrow::Cow;
 use std::collections::BinaryHeap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -21,7 +22,7 @@ use serde_json::json;
 
 use super::args::GraphArgs;
 use super::words::{exact, limit, name};
-use super::{Paint, Question, notes};
+use super::{Question, notes};
 use crate::cli::args::Format;
 use crate::cli::names::short_module;
 use crate::cli::summary::{count, plural};
@@ -33,23 +34,29 @@ const LONGEST: usize = 60;
 /// Prints what `args` ask for.
 pub(crate) fn run(args: &GraphArgs) -> Result<ExitCode> {
     let question = Question::new(args.session.as_deref(), &args.select)?;
+    let (text, graph) = answer(&question, args)?;
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(question.complain(&graph.outcome))
+}
+
+/// What is printed, and what it was made from.
+pub(super) fn answer(question: &Question, args: &GraphArgs) -> Result<(String, Graph)> {
     let callers = args.callers.as_deref().map(|text| question.functions(text)).transpose()?;
     let callees = args.callees.as_deref().map(|text| question.functions(text)).transpose()?;
     let progress = question.progress();
     let graph = Graph::new(&question.trace, &question.selection, MOST_NODES);
     drop(progress);
     let tree = match (callers, callees) {
-        (Some(functions), _) => graph.tree.callers(&functions),
-        (None, Some(functions)) => graph.tree.callees(&functions),
-        (None, None) => graph.tree.clone(),
+        (Some(functions), _) => Cow::Owned(graph.tree.callers(&functions)),
+        (None, Some(functions)) => Cow::Owned(graph.tree.callees(&functions)),
+        (None, None) => Cow::Borrowed(&graph.tree),
     };
-    let view = View { question: &question, graph: &graph, tree: &tree, children: tree.children(), args };
+    let view = View { question, graph: &graph, tree: &tree, children: tree.children(), args };
     let text = match args.print.format {
         Format::Text => view.text(),
         Format::Jsonl => view.jsonl(),
     };
-    io::stdout().write_all(text.as_bytes())?;
-    Ok(question.complain(&graph.outcome))
+    Ok((text, graph))
 }
 
 /// What is still to be printed.
@@ -70,7 +77,7 @@ struct View<'a> {
 
 impl View<'_> {
     fn text(&self) -> String {
-        let paint = Paint::new();
+        let paint = self.question.paint;
         let accounting = &self.graph.outcome.accounting;
         let mut text = paint.dim(&self.question.head(accounting)) + "\n";
         let mut table = Table::new(&[("TOTAL", true), ("SELF", true), ("CALLS", true), (self.title(), false)]);

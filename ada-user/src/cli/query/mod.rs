@@ -4,6 +4,7 @@
 
 mod args;
 pub(crate) mod diff;
+pub(crate) mod export;
 pub(crate) mod graph;
 mod notes;
 mod progress;
@@ -26,7 +27,9 @@ use ada_query::trace::Trace;
 use ada_user::suggest;
 use anyhow::{Result, anyhow, bail};
 
-pub(crate) use self::args::{DiffArgs, GraphArgs, ReplayArgs, ReportArgs, SelectArgs, TimelineArgs, VerifyArgs};
+pub(crate) use self::args::{
+    DiffArgs, ExportArgs, GraphArgs, ReplayArgs, ReportArgs, SelectArgs, TimelineArgs, VerifyArgs,
+};
 use self::progress::Progress;
 use super::REFUSED;
 use super::dump::range::Range;
@@ -38,6 +41,7 @@ struct Question {
     trace: Arc<Trace>,
     selection: Selection,
     range: Range,
+    paint: Paint,
 }
 
 impl Question {
@@ -53,7 +57,7 @@ impl Question {
         let range = Range::new(args.from.as_deref(), args.to.as_deref(), trace.session())?;
         check_range(&range, &trace)?;
         let selection = selection(args, &range)?;
-        Ok(Self { trace: Arc::new(trace), selection, range })
+        Ok(Self { trace: Arc::new(trace), selection, range, paint: Paint::new() })
     }
 
     /// Fails if what is named is in none of these sessions.
@@ -183,3 +187,6 @@ impl Paint {
         if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
+
+#[cfg(test)]
+mod tests;

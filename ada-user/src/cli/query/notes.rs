@@ -7,6 +7,7 @@ use std::fmt::Write;
 use ada_query::span::Accounting;
 use serde_json::{Value, json};
 
+use super::words::exact;
 use crate::cli::summary::{count, plural};
 
 /// Lines for people; none if there is nothing to tell.
@@ -33,8 +34,8 @@ pub(super) fn text(accounting: &Accounting) -> String {
 /// One line: how much was looked at.
 pub(super) fn head(accounting: &Accounting, threads: usize, span_ns: u64) -> String {
     let threads = plural(threads as u64, "thread");
-    let seconds = span_ns as f64 / 1e9;
-    format!("{} of {threads} in {seconds:.6} s, {} events", plural(accounting.spans, "call"), count(accounting.events))
+    let (calls, events) = (plural(accounting.spans, "call"), count(accounting.events));
+    format!("{calls} of {threads} in {}, {events} events", exact(span_ns))
 }
 
 /// As an object.

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use ada_format::manifest::Gap;
 use ada_query::functions::FunctionIndex;
 use ada_query::replay::{Step, StepKind, replay};
+use ada_query::run::Outcome;
 use ada_query::span::{End, MarkKind, Span};
 use anyhow::Result;
 use serde_json::json;
@@ -24,6 +25,7 @@ use super::words::{exact, name};
 use super::{Question, notes};
 use crate::cli::args::Format;
 use crate::cli::out::Out;
+use crate::cli::tell;
 
 /// Indentation ends here; the depth is written instead.
 const DEEPEST: u32 = 40;
@@ -31,8 +33,17 @@ const DEEPEST: u32 = 40;
 /// Prints what `args` ask for.
 pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode> {
     let question = Question::new(args.session.as_deref(), &args.select)?;
-    let mut printer = Printer::new(&question, args);
-    let mut out = Out::new(io::stdout().lock());
+    let (outcome, whole) = print(&question, args, io::stdout().lock())?;
+    if whole && args.print.format == Format::Text {
+        tell(&notes::text(&outcome.accounting));
+    }
+    Ok(question.complain(&outcome))
+}
+
+/// Prints to `sink`; also says whether all of it was printed.
+pub(super) fn print<W: Write>(question: &Question, args: &ReplayArgs, sink: W) -> io::Result<(Outcome, bool)> {
+    let mut printer = Printer::new(question, args);
+    let mut out = Out::new(sink);
     if args.print.format == Format::Text {
         printer.head(&mut out)?;
     }
@@ -52,10 +63,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode> {
         out.end_line()?;
     }
     out.finish()?;
-    if printer.left > 0 && args.print.format == Format::Text {
-        eprint!("{}", notes::text(&outcome.accounting));
-    }
-    Ok(question.complain(&outcome))
+    Ok((outcome, printer.left > 0))
 }
 
 /// What is the same in many lines.

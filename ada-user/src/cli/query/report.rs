@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::args::{By, ReportArgs, SortBy};
 use super::words::{exact, limit, name, rough};
-use super::{Paint, Question, notes};
+use super::{Question, notes};
 use crate::cli::args::Format;
 use crate::cli::names::{printable, short_module};
 use crate::cli::summary::count;
@@ -29,6 +29,13 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 /// Prints what `args` ask for.
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
     let question = Question::new(args.session.as_deref(), &args.select)?;
+    let (text, report) = answer(&question, args)?;
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(question.complain(&report.outcome))
+}
+
+/// What is printed, and what it was made from.
+pub(super) fn answer(question: &Question, args: &ReportArgs) -> Result<(String, Report)> {
     let wanted = args.histogram.as_deref().map(|text| question.functions(text)).transpose()?;
     let options = Options {
         grouping: match args.by {
@@ -53,24 +60,17 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
     if let Some(wanted) = wanted {
         report.rows.retain(|row| wanted.contains(&row.function));
     }
-    let text = match (args.format(), args.histogram.is_some()) {
+    let text = match (args.print.format, args.histogram.is_some()) {
         (Format::Jsonl, histogram) => jsonl(&question.trace, &report, args, histogram),
-        (Format::Text, true) => histogram::text(&question.trace, &report, args),
-        (Format::Text, false) => text(&question, &report, args),
+        (Format::Text, true) => histogram::text(question, &report, args),
+        (Format::Text, false) => text(question, &report, args),
     };
-    io::stdout().write_all(text.as_bytes())?;
-    Ok(question.complain(&report.outcome))
-}
-
-impl ReportArgs {
-    fn format(&self) -> Format {
-        self.print.format
-    }
+    Ok((text, report))
 }
 
 fn text(question: &Question, report: &Report, args: &ReportArgs) -> String {
     let trace = &question.trace;
-    let paint = Paint::new();
+    let paint = question.paint;
     let mut text = paint.dim(&question.head(&report.outcome.accounting)) + "\n";
     let limit = limit(args.print.limit, LONGEST);
     let rows: Vec<&Row> = report.rows.iter().take(limit).collect();

@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::args::TimelineArgs;
 use super::words::{exact, limit, name};
-use super::{Paint, Question, notes};
+use super::{Question, notes};
 use crate::cli::args::Format;
 use crate::cli::names::printable;
 use crate::cli::summary::plural;
@@ -49,12 +49,12 @@ pub(crate) fn run(args: &TimelineArgs) -> Result<ExitCode> {
 }
 
 fn columns() -> usize {
-    let width = rustix::termios::tcgetwinsize(io::stdout()).map(|size| usize::from(size.ws_col)).unwrap_or(0);
+    let width = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
     if width >= 20 { width } else { COLUMNS }
 }
 
 fn text(question: &Question, timeline: &Timeline, args: &TimelineArgs) -> String {
-    let paint = Paint::new();
+    let paint = question.paint;
     let first = question.trace.time_range().map_or(0, |(first, _)| first);
     let since = |time: u64| format!("{:.9}s", time.saturating_sub(first) as f64 / 1e9);
     let length = timeline.until_ns - timeline.from_ns;

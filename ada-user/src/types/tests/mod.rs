@@ -320,3 +320,28 @@ void qsort_r(void *b, size_t n, size_t s, __compar_d_fn_t cmp, void *arg) @ r0 r
 div_t div(int numer, int denom) @ r0 r1 -> r0";
     assert_eq!(by_dwarf, want);
 }
+
+/// Every function of a large file: no panic, and slots and pieces are in step.
+#[test]
+fn whole_libc() {
+    let libc = Path::new("/lib/x86_64-linux-gnu/libc.so.6");
+    let Ok(elf) = Elf::open(libc) else { return skip("glibc") };
+    let Some(table) = elf.dynsym() else { return skip("glibc") };
+    let functions = table.iter().filter(|symbol| symbol.defined && symbol.is_function());
+    let function = |symbol: crate::elf::Symbol<'_>| plan::Function {
+        name: symbol.name.to_owned(),
+        address: symbol.address,
+        detail: true,
+        ..plan::Function::default()
+    };
+    let module = plan::Module { path: libc.to_owned(), open_path: libc.to_owned(), ..plan::Module::default() };
+    let mut plan = Plan { modules: vec![module], functions: functions.map(function).collect(), ..Plan::default() };
+    let missing = annotate(&mut plan, 64, Path::new("/"), &[]);
+    // Without debug information, too, those of the table are known.
+    assert!(plan.functions.len() - missing.len() > 200, "{} of {} have none", missing.len(), plan.functions.len());
+    for function in &plan.functions {
+        let slots = function.signature.iter().flat_map(|of| &of.parameters).filter(|of| of.value.slot.is_some());
+        let pieces = function.capture.iter().flat_map(|capture| capture.call).filter(|piece| piece.kind != 0);
+        assert_eq!(slots.count(), pieces.count(), "{}", function.name);
+    }
+}

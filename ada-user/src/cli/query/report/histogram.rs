@@ -10,10 +10,9 @@ use std::fmt::Write;
 
 use ada_query::latency::Latency;
 use ada_query::stats::Report;
-use ada_query::trace::Trace;
 
 use super::{ReportArgs, group};
-use crate::cli::query::Paint;
+use crate::cli::query::Question;
 use crate::cli::query::words::{exact, limit, name, rough};
 use crate::cli::summary::{count, plural};
 
@@ -26,8 +25,8 @@ const LINES: usize = 24;
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
 /// A drawing for each row.
-pub(super) fn text(trace: &Trace, report: &Report, args: &ReportArgs) -> String {
-    let paint = Paint::new();
+pub(super) fn text(question: &Question, report: &Report, args: &ReportArgs) -> String {
+    let (trace, paint) = (&question.trace, question.paint);
     let limit = limit(args.print.limit, FUNCTIONS);
     let mut text = String::new();
     for (place, row) in report.rows.iter().take(limit).enumerate() {

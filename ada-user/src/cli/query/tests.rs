@@ -1,0 +1,189 @@
+//! Answers to small sessions, compared with literals.
+
+use std::path::Path;
+
+use ada_format::layout::{Arch, ClockType, EventKind, Os};
+use ada_format::manifest::{Function, Lost, Manifest, Module, Process, Session, SessionStatus, Thread};
+use ada_format::session::thread_folder;
+use ada_format::write::{ThreadMeta, ThreadWriter};
+use clap::Parser;
+use tempfile::TempDir;
+
+use super::*;
+use crate::cli::args::{Cli, Command};
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ada-format/tests/golden/v2_1");
+const CALL: EventKind = EventKind::Call;
+const RETURN: EventKind = EventKind::Return;
+
+/// What a command line prints to stdout.
+fn printed(line: &[&str]) -> String {
+    let cli = Cli::try_parse_from([&["ada-trace"], line].concat()).unwrap();
+    let plain = |session: &Option<std::path::PathBuf>, select: &SelectArgs| Question {
+        paint: Paint(false),
+        ..Question::new(session.as_deref(), select).unwrap()
+    };
+    match cli.command {
+        Some(Command::Report(args)) => report::answer(&plain(&args.session, &args.select), &args).unwrap().0,
+        Some(Command::Graph(args)) => graph::answer(&plain(&args.session, &args.select), &args).unwrap().0,
+        Some(Command::Replay(args)) => {
+            let mut text = Vec::new();
+            replay::print(&plain(&args.session, &args.select), &args, &mut text).unwrap();
+            String::from_utf8(text).unwrap()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Two threads: nested calls, recursion, an unwound call, one without a return, one that runs until the process is killed.
+fn sample() -> TempDir {
+    let temp = tempfile::tempdir().unwrap();
+    let function =
+        |index: u64, name: &str| Function { function_id: 1 << 32 | index, name: name.into(), ..Function::default() };
+    let thread = |id, tid| Thread { id, pid: 42, tid, ..Thread::default() };
+    let manifest = Manifest {
+        session: Session { status: SessionStatus::Complete, ..Session::default() },
+        process: vec![Process { pid: 42, end_ns: Some(20_000), signal: Some(9), ..Process::default() }],
+        modules: vec![Module { module_id: 1, path: "/opt/app".into(), ..Module::default() }],
+        functions: vec![function(0, "main"), function(1, "fact"), function(2, "thrower"), function(3, "silent")],
+        threads: vec![thread(0, 42), thread(1, 43)],
+        lost: Lost::default(),
+        ..Manifest::default()
+    };
+    manifest.write_atomic(temp.path()).unwrap();
+    let first: [(u64, u64, EventKind, u32); 11] = [
+        (1_000, 0, CALL, 0),
+        (2_000, 1, CALL, 1),
+        (3_000, 1, CALL, 2),
+        (4_000, 1, RETURN, 2),
+        (6_000, 1, RETURN, 1),
+        (7_000, 2, CALL, 1),
+        (7_500, 2, EventKind::Exception, 1),
+        (8_000, 3, CALL, 1),
+        (9_000, 3, CALL, 1),
+        (9_500, 1, CALL, 1),
+        (9_700, 1, RETURN, 1),
+    ];
+    write(temp.path(), 0, 42, &first);
+    write(temp.path(), 1, 43, &[(2_500, 1, CALL, 0), (2_600, 1, RETURN, 0)]);
+    temp
+}
+
+fn write(dir: &Path, id: u32, tid: u32, events: &[(u64, u64, EventKind, u32)]) {
+    let meta = ThreadMeta { thread_id: tid, arch: Arch::X86_64, os: Os::Linux, clock: ClockType::Boottime };
+    let mut writer = ThreadWriter::create(&thread_folder(dir, id), &meta).unwrap();
+    for (time, function, kind, depth) in events {
+        writer.append(*time, 1 << 32 | function, *kind, *depth).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+#[test]
+fn report_of_the_golden_session() {
+    assert_eq!(printed(&["report", GOLDEN]), "\
+3 calls of 2 threads in 18446744072.710 s, 7 events
+
+CALLS              TOTAL               SELF    MEAN     MIN     P50     P95     P99     MAX  <0  NULL  FUNCTION  MODULE
+    2  18446744072.710 s  18446744072.710 s  100 ns  100 ns  100 ns  100 ns  100 ns  100 ns   -     -  free      libc.so.6
+    1             300 ns             200 ns  300 ns  300 ns  300 ns  300 ns  300 ns  300 ns   0     0  malloc    libc.so.6
+
+3 events lost while recording: counts are too low, and some times are missing
+1 signal delivered
+");
+}
+
+#[test]
+fn report_says_what_is_not_known() {
+    let temp = sample();
+    assert_eq!(
+        printed(&["report", temp.path().to_str().unwrap(), "--sort", "calls"]),
+        "\
+8 calls of 2 threads in 8.700 us, 13 events
+
+CALLS      TOTAL       SELF     MEAN     MIN     P50      P95      P99       MAX  FUNCTION  MODULE
+    4   4.300 us   4.300 us  1.32 us  100 ns  200 ns  4.00 us  4.00 us  4.000 us  fact      app
+    2          -          -        -       -       -        -        -         -  silent    app
+    1  19.000 us  14.300 us        -       -       -        -        -         -  main      app
+    1     500 ns     500 ns   500 ns  500 ns  500 ns   500 ns   500 ns    500 ns  thrower   app
+
+2 calls ended without a recorded return: counted, with the time up to the last event in it
+1 call still running at the end: counted, with the time up to there
+1 call left by unwinding
+"
+    );
+}
+
+#[test]
+fn the_tree_folds_repeats_and_cuts_where_it_is_told() {
+    let temp = sample();
+    let dir = temp.path().to_str().unwrap();
+    let tree = printed(&["graph", dir]);
+    let body: Vec<&str> = tree.lines().skip(2).take(7).collect();
+    assert_eq!(
+        body,
+        [
+            "    TOTAL       SELF  CALLS  CALL TREE",
+            "19.000 us  14.300 us      1  main",
+            " 4.200 us   3.200 us      2  ├─ fact",
+            " 1.000 us   1.000 us      1  │  └─ fact",
+            "   500 ns     500 ns      1  ├─ thrower",
+            "        -          -      2  └─ silent",
+            "   100 ns     100 ns      1  fact",
+        ]
+    );
+    let cut = printed(&["graph", dir, "--limit", "2"]);
+    assert!(cut.contains("   500 ns     500 ns      3  └─ ... and 2 functions more\n"), "{cut}");
+    let callers = printed(&["graph", dir, "--callers", "fact"]);
+    assert!(callers.contains("4.300 us  4.300 us      4  fact\n"), "{callers}");
+}
+
+#[test]
+fn replay_nests_and_says_how_calls_ended() {
+    let temp = sample();
+    assert_eq!(
+        printed(&["replay", temp.path().to_str().unwrap()]),
+        "\
+#  DURATION    TID   CALL
+             [  42] main() {
+             [  42]   fact() {
+      100 ns [  43] fact();
+    1.000 us [  42]     fact();
+    4.000 us [  42]   } /* fact() */
+      500 ns [  42]   thrower(); /* left by unwinding */
+             [  42]   silent(); /* its return was not recorded */
+             [  42]   silent(); /* its return was not recorded */
+      200 ns [  42]   fact();
+   19.000 us [  42] } /* main(): signal 9 killed its process */
+"
+    );
+}
+
+#[test]
+fn lines_for_programs_are_objects() {
+    let temp = sample();
+    for command in ["report", "graph", "replay"] {
+        let text = printed(&[command, temp.path().to_str().unwrap(), "--format", "jsonl"]);
+        let mut kinds = text.lines().map(|line| {
+            let object: serde_json::Value = serde_json::from_str(line).unwrap();
+            object["kind"].as_str().unwrap().to_owned()
+        });
+        assert_eq!(kinds.next_back().as_deref(), Some("accounting"), "{command}");
+    }
+}
+
+#[test]
+fn what_is_asked_for_in_vain_is_named() {
+    let temp = sample();
+    let complaint = |line: &[&str]| {
+        let cli =
+            Cli::try_parse_from([&["ada-trace", "report", temp.path().to_str().unwrap()], line].concat()).unwrap();
+        let Some(Command::Report(args)) = cli.command else { panic!() };
+        Question::new(args.session.as_deref(), &args.select).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert!(complaint(&["-F", "thrown"]).ends_with("there are thrower"), "{}", complaint(&["-F", "thrown"]));
+    assert!(complaint(&["--thread", "9"]).ends_with("it has 0, 1"));
+    assert!(complaint(&["--pid", "9"]).ends_with("it has 42"));
+    assert!(complaint(&["--from", "5s"]).starts_with("no events"));
+    assert!(complaint(&["-N", "/(/"]).contains("is no pattern"));
+    assert_eq!(complaint(&["-F", "f*", "--from", "1us"]), "");
+}
