@@ -137,14 +137,17 @@ impl<W: Write> Sink for Writer<'_, W> {
         self.time(",\"ts\":", span.start_ns);
         self.time(",\"dur\":", span.duration_ns());
         let mut before = ",\"args\":{";
-        for values in ended.arguments.as_deref().into_iter().chain(&ended.returned) {
+        if let Some(values) = ended.arguments.as_deref() {
             let text = values.json().to_string();
-            let inner = text.trim_start_matches('{').strip_suffix('}').unwrap_or_default();
-            if !inner.is_empty() {
-                self.out.text(before);
-                self.out.text(inner);
-                before = ",";
-            }
+            self.out.text(before);
+            self.out.text(text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or_default());
+            before = if text == "{}" { "" } else { "," };
+        }
+        if let Some(values) = &ended.returned {
+            self.out.text(before);
+            self.out.text("\"returned\":");
+            self.out.text(&values.returned().to_string());
+            before = ",";
         }
         if span.end != End::Return {
             self.out.text(before);
@@ -153,7 +156,7 @@ impl<W: Write> Sink for Writer<'_, W> {
             self.out.text("\"");
             before = ",";
         }
-        self.out.text(if before == "," { "}}" } else { "}" });
+        self.out.text(if before.starts_with(",\"") { "}" } else { "}}" });
         Ok(self.out.piece()?)
     }
 

@@ -40,9 +40,9 @@ impl<W: Write> Writer<'_, W> {
         self.out.text(",");
     }
 
-    fn values(&mut self, values: Option<&Values>) {
-        if let Some(values) = values {
-            self.out.text(&field(&values.json().to_string()));
+    fn value(&mut self, value: Option<serde_json::Value>) {
+        if let Some(value) = value {
+            self.out.text(&field(&value.to_string()));
         }
     }
 }
@@ -71,9 +71,9 @@ impl<W: Write> Sink for Writer<'_, W> {
         }
         self.out.text(span.end.name());
         self.out.text(if span.is_timed() { ",true," } else { ",false," });
-        self.values(ended.arguments.as_deref());
+        self.value(ended.arguments.as_deref().map(Values::json));
         self.out.text(",");
-        self.values(ended.returned.as_ref());
+        self.value(ended.returned.as_ref().map(Values::returned));
         self.out.text("\n");
         Ok(self.out.piece()?)
     }

@@ -70,10 +70,10 @@ impl<W: Write> Writer<'_, W> {
         self.out.number(number);
     }
 
-    fn values(&mut self, key: &str, values: Option<&Values>) {
-        if let Some(values) = values {
+    fn value(&mut self, key: &str, value: Option<serde_json::Value>) {
+        if let Some(value) = value {
             self.out.text(key);
-            self.out.text(&values.json().to_string());
+            self.out.text(&value.to_string());
         }
     }
 
@@ -110,8 +110,8 @@ impl<W: Write> Sink for Writer<'_, W> {
         self.out.text(",\"end\":\"");
         self.out.text(span.end.name());
         self.out.text(if span.is_timed() { "\",\"exact\":true" } else { "\",\"exact\":false" });
-        self.values(",\"args\":", ended.arguments.as_deref());
-        self.values(",\"returned\":", ended.returned.as_ref());
+        self.value(",\"args\":", ended.arguments.as_deref().map(Values::json));
+        self.value(",\"returned\":", ended.returned.as_ref().map(Values::returned));
         self.end_line()
     }
 

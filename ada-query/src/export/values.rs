@@ -50,6 +50,16 @@ impl Values {
     }
 }
 
+impl Values {
+    /// What was given back, as JSON: the value itself, or an object of registers.
+    pub(super) fn returned(&self) -> Json {
+        match self {
+            Self::Typed(values) => values.first().map_or(Json::Null, |(_, value)| value.clone()),
+            Self::Registers(_) => self.json(),
+        }
+    }
+}
+
 /// What is known of a signal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Signal {

@@ -201,7 +201,7 @@ impl<'a> Writer<'a> {
 
 fn describe(trace: &Trace, (start_ns, end_ns): (u64, u64), events: u64) -> serde_json::Value {
     let offset = names::wall_offset_ns(trace);
-    let wall = |time_ns: u64| u64::try_from(i128::from(time_ns) + offset).unwrap_or(0);
+    let wall = |time_ns: u64| u64::try_from((i128::from(time_ns) + offset).max(0)).unwrap_or(u64::MAX);
     let manifest = trace.manifest();
     let modules: Vec<_> = manifest
         .modules

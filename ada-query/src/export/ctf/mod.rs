@@ -24,7 +24,9 @@ use crate::trace::{Thread, Trace};
 pub(super) fn export(trace: &Trace, selection: &Selection, dir: &Path) -> Result<Exported, ExportError> {
     let switches = Switches::find(trace, selection);
     let known = u32::try_from(trace.functions().known().len()).unwrap_or(u32::MAX);
-    let writer = Writer { dir, uuid: metadata::uuid(trace), packets: None, functions: known, bytes: 0 };
+    // Readers count from 1970, with a sign.
+    let latest_ns = u64::try_from(i128::from(i64::MAX) - names::wall_offset_ns(trace).max(0)).unwrap_or(0);
+    let writer = Writer { dir, latest_ns, uuid: metadata::uuid(trace), packets: None, functions: known, bytes: 0 };
     let (writer, outcome) = lead(trace, selection, &switches, writer)?;
     let path = dir.join("metadata");
     let text = metadata::text(trace, writer.functions);
@@ -35,6 +37,8 @@ pub(super) fn export(trace: &Trace, selection: &Selection, dir: &Path) -> Result
 struct Writer<'a> {
     dir: &'a Path,
     uuid: [u8; 16],
+    /// Later times cannot be told.
+    latest_ns: u64,
     packets: Option<Packets<File>>,
     /// The greatest function number, and one more.
     functions: u32,
@@ -63,8 +67,8 @@ impl Writer<'_> {
     }
 }
 
-fn text(values: Option<&Values>) -> String {
-    values.map(|values| values.json().to_string()).unwrap_or_default()
+fn text(value: Option<serde_json::Value>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
 }
 
 impl Sink for Writer<'_> {
@@ -73,7 +77,7 @@ impl Sink for Writer<'_> {
     fn thread(&mut self, thread: &Thread) -> Result<(), ExportError> {
         let file = create(&self.dir.join(format!("thread_{}", thread.id)))?;
         let ids = (names::pid(thread), thread.tid, thread.id);
-        self.packets = Some(Packets::new(file, self.uuid, ids, &thread.name));
+        self.packets = Some(Packets::new(file, self.uuid, ids, &thread.name, self.latest_ns));
         Ok(())
     }
 
@@ -83,7 +87,7 @@ impl Sink for Writer<'_> {
         packets.bytes(&begin.stack.to_le_bytes());
         packets.bytes(&call.depth.to_le_bytes());
         packets.bytes(&call.number.to_le_bytes());
-        packets.text(&text(begin.arguments.as_deref()));
+        packets.text(&text(begin.arguments.as_deref().map(Values::json)));
         Ok(())
     }
 
@@ -96,7 +100,7 @@ impl Sink for Writer<'_> {
             packets.bytes(&number.to_le_bytes());
         }
         packets.bytes(&[metadata::number_of(span.end)]);
-        packets.text(&text(ended.returned.as_ref()));
+        packets.text(&text(ended.returned.as_ref().map(Values::returned)));
         Ok(())
     }
 

@@ -25,6 +25,7 @@ pub(super) struct Packets<W: Write> {
     head: Vec<u8>,
     begin_ns: u64,
     last_ns: u64,
+    latest_ns: u64,
     lost: u64,
     /// Bytes so far.
     pub(super) written: u64,
@@ -32,7 +33,13 @@ pub(super) struct Packets<W: Write> {
 
 impl<W: Write> Packets<W> {
     /// A stream of the trace with this id, of a thread.
-    pub(super) fn new(sink: W, uuid: [u8; 16], (pid, tid, thread): (u32, u32, u32), name: &str) -> Self {
+    pub(super) fn new(
+        sink: W,
+        uuid: [u8; 16],
+        (pid, tid, thread): (u32, u32, u32),
+        name: &str,
+        latest_ns: u64,
+    ) -> Self {
         let mut head = MAGIC.to_le_bytes().to_vec();
         head.extend_from_slice(&uuid);
         head.extend_from_slice(&0_u32.to_le_bytes());
@@ -43,7 +50,7 @@ impl<W: Write> Packets<W> {
         head.extend_from_slice(name.replace('\0', "").as_bytes());
         head.push(0);
         let buffer = head.clone();
-        Self { sink, buffer, head, begin_ns: 0, last_ns: 0, lost: 0, written: 0 }
+        Self { sink, buffer, head, begin_ns: 0, last_ns: 0, latest_ns, lost: 0, written: 0 }
     }
 
     /// Begins an event; its fields follow. A time before the last one becomes that.
@@ -51,7 +58,7 @@ impl<W: Write> Packets<W> {
         if self.buffer.len() >= FULL {
             self.write()?;
         }
-        self.last_ns = self.last_ns.max(time_ns);
+        self.last_ns = self.last_ns.max(time_ns.min(self.latest_ns));
         if self.is_empty() {
             self.begin_ns = self.last_ns;
         }

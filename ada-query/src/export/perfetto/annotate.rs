@@ -18,6 +18,17 @@ pub(super) fn of_values(values: &Values) -> Vec<(&str, DebugAnnotation)> {
     }
 }
 
+/// What was given back.
+pub(super) fn of_returned(values: &Values) -> Vec<(String, DebugAnnotation)> {
+    match values {
+        Values::Typed(values) => values.iter().map(|(name, value)| (name.clone(), of_json(value, 0))).collect(),
+        // Some registers held an argument before.
+        Values::Registers(registers) => {
+            registers.iter().map(|(name, value)| (format!("return.{name}"), pointer(*value))).collect()
+        }
+    }
+}
+
 /// A text.
 pub(super) fn text(text: &str) -> DebugAnnotation {
     DebugAnnotation { string_value: Some(text.to_owned()), ..DebugAnnotation::default() }

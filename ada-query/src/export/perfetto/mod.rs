@@ -180,7 +180,8 @@ impl<'a, W: Write> Writer<'a, W> {
         let sequence = self.stacks.get(stack as usize).and_then(Option::as_ref);
         let has_any = interned != InternedData::default();
         let packet = TracePacket {
-            timestamp: Some(time_ns),
+            // Readers count with a sign.
+            timestamp: Some(time_ns.min(i64::MAX.cast_unsigned())),
             trusted_packet_sequence_id: sequence.map(|sequence| sequence.id),
             track_event: Some(event),
             interned_data: has_any.then_some(interned),
@@ -307,7 +308,9 @@ impl<W: Write> Sink for Writer<'_, W> {
     fn end(&mut self, ended: &Ended) -> Result<(), ExportError> {
         let (stack, span) = (ended.stack, &ended.span);
         let mut interned = InternedData::default();
-        let mut annotations = self.annotate(stack, ended.returned.as_ref(), &mut interned);
+        let returned = ended.returned.as_ref().map(annotate::of_returned).unwrap_or_default();
+        let mut annotations: Vec<_> =
+            returned.into_iter().map(|(name, value)| self.named(stack, &name, value, &mut interned)).collect();
         if span.end != End::Return {
             annotations.push(self.named(stack, "end", annotate::text(span.end.name()), &mut interned));
         }
