@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use ada_format::layout::{
     DETAIL_EVENT_HEADER_SIZE, DetailEventHeader, DetailType, FUNCTION_PAYLOAD_SIZE, FunctionPayload, HEADER_SIZE,
 };
+use ada_format::read::DetailEvent;
 use zerocopy::FromBytes;
 
 use crate::QueryError;
@@ -106,6 +107,12 @@ pub struct RawDetail<'a> {
 }
 
 impl<'a> RawDetail<'a> {
+    /// As the format's own reader sees it.
+    #[must_use]
+    pub fn event(&self) -> DetailEvent<'a> {
+        DetailEvent::new(self.header, self.payload)
+    }
+
     /// The registers at a call or return.
     #[must_use]
     pub fn function(&self) -> Option<&'a FunctionPayload> {

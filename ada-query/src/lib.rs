@@ -14,6 +14,7 @@ pub mod blocks;
 pub mod detail;
 pub mod diff;
 mod error;
+pub mod export;
 pub mod functions;
 pub mod latency;
 pub mod replay;

@@ -23,9 +23,9 @@ pub const MOST_NODES: usize = 1_000_000;
 /// A node's place in [`CallTree::nodes`].
 pub type NodeIndex = u32;
 
-const ROOT: NodeIndex = 0;
+pub(crate) const ROOT: NodeIndex = 0;
 /// Stands for paths without room.
-const OTHER: NodeIndex = NodeIndex::MAX;
+pub(crate) const OTHER: NodeIndex = NodeIndex::MAX;
 
 /// What is known of the calls by one path. Times are in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -196,7 +196,7 @@ impl CallTree {
 
     /// The child of a node for a function, made if there is room.
     #[inline]
-    fn child(&mut self, parent: NodeIndex, function: FunctionIndex) -> NodeIndex {
+    pub(crate) fn child(&mut self, parent: NodeIndex, function: FunctionIndex) -> NodeIndex {
         let Some(node) = self.nodes.get(parent as usize) else { return OTHER };
         let latest = node.latest;
         match self.nodes.get(latest as usize) {

@@ -9,7 +9,7 @@ use super::{
     detail::DetailArgs,
     filters::FilterArgs,
     keep::KeepArgs,
-    query::{DiffArgs, GraphArgs, ReplayArgs, ReportArgs, TimelineArgs, VerifyArgs},
+    query::{DiffArgs, ExportArgs, GraphArgs, ReplayArgs, ReportArgs, TimelineArgs, VerifyArgs},
 };
 
 /// Record every call and return of chosen functions of a running or launched program, without rebuilding it.
@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Check that a session is whole: checksums, links, order
     Verify(VerifyArgs),
+    /// Write a session in the format of another tool: Perfetto, Chrome, flame graphs, speedscope, Firefox Profiler, CSV, …
+    Export(ExportArgs),
     /// Finalise a session whose recorder was killed, in place, and tell what was kept
     Recover(RecoverArgs),
     /// Show what specs would probe: module, names, address, file offset, size, site, instruction, price, returns

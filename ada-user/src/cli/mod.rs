@@ -49,6 +49,7 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Timeline(args)) => query::timeline::run(&args),
         Some(Command::Diff(args)) => query::diff::run(&args),
         Some(Command::Verify(args)) => query::verify::run(&args),
+        Some(Command::Export(args)) => query::export::run(&args),
         Some(Command::Recover(args)) => recover::run(&args),
         Some(Command::List(args)) => list::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),

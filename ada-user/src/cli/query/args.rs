@@ -139,6 +139,61 @@ pub(crate) struct VerifyArgs {
     pub(crate) format: Format,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The session's folder [default: the newest below ada_traces]
+    pub(crate) session: Option<PathBuf>,
+    /// The format (docs/exports.md tells what each keeps, and which tools open it)
+    #[arg(long = "as", value_enum, value_name = "FORMAT", default_value_t = ExportFormat::Perfetto)]
+    pub(crate) format: ExportFormat,
+    /// The file or folder to write, or - for stdout [default: the session's name with the format's ending]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace what is there
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// What a stack weighs in folded and flamegraph
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = ExportWeight::SelfTime)]
+    pub(crate) weight: ExportWeight,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// Perfetto's protobuf, for ui.perfetto.dev and trace_processor
+    Perfetto,
+    /// Chrome's trace events (JSON), for about:tracing and Perfetto
+    Chrome,
+    /// Stacks with a weight, for flamegraph.pl, inferno, speedscope
+    Folded,
+    /// A flame graph (SVG), for a browser
+    Flamegraph,
+    /// JSON for speedscope.app
+    Speedscope,
+    /// JSON for profiler.firefox.com
+    Firefox,
+    /// A line for each call, for spreadsheets and databases
+    Csv,
+    /// A JSON object for each call, for programs
+    Jsonl,
+    /// Common Trace Format 1.8 (a folder), for babeltrace2 and Trace Compass
+    Ctf,
+    /// The older stream of ATF v4 (a folder)
+    Atf4,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportWeight {
+    /// Number of calls
+    Calls,
+    /// Nanoseconds in the function itself
+    #[value(name = "self")]
+    SelfTime,
+    /// Nanoseconds in the function and what it calls; folded only
+    Total,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum SortBy {
     /// Number of calls

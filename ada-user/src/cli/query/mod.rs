@@ -4,6 +4,7 @@
 
 mod args;
 pub(crate) mod diff;
+pub(crate) mod export;
 pub(crate) mod graph;
 mod notes;
 mod progress;
@@ -26,7 +27,9 @@ use ada_query::trace::Trace;
 use ada_user::suggest;
 use anyhow::{Result, anyhow, bail};
 
-pub(crate) use self::args::{DiffArgs, GraphArgs, ReplayArgs, ReportArgs, SelectArgs, TimelineArgs, VerifyArgs};
+pub(crate) use self::args::{
+    DiffArgs, ExportArgs, GraphArgs, ReplayArgs, ReportArgs, SelectArgs, TimelineArgs, VerifyArgs,
+};
 use self::progress::Progress;
 use super::REFUSED;
 use super::dump::range::Range;

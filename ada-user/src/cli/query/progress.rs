@@ -25,8 +25,13 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Watches a trace.
+    /// Watches a trace that is read once.
     pub(super) fn of(trace: &Arc<Trace>) -> Self {
+        Self::of_readings(trace, 1)
+    }
+
+    /// Watches a trace that is read several times.
+    pub(super) fn of_readings(trace: &Arc<Trace>, readings: u64) -> Self {
         if !io::stderr().is_terminal() {
             return Self::default();
         }
@@ -36,7 +41,7 @@ impl Progress {
             let (mut wait, mut shown) = (PATIENCE, false);
             while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
                 (wait, shown) = (EVERY, true);
-                let line = line(trace.events_read().saturating_sub(before), trace.event_count());
+                let line = line(trace.events_read().saturating_sub(before) / readings.max(1), trace.event_count());
                 let _ = write!(io::stderr(), "\r\x1b[K{line}");
             }
             if shown {
