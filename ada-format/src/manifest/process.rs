@@ -64,6 +64,9 @@ pub struct Module {
     pub path: String,
     /// In hexadecimal, if it has one.
     pub build_id: Option<String>,
+    /// `go` if its functions take their arguments as Go has it: not in the registers of the system's calling convention.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
     /// Where each process, by pid, has it: what to add to an ELF address.
     pub bases: BTreeMap<u32, u64>,
 }

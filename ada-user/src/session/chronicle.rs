@@ -172,6 +172,7 @@ impl Chronicle {
             module_id: module.id.0,
             path: module.path.to_string_lossy().into_owned(),
             build_id: module.build_id.clone(),
+            language: module.is_go.then(|| "go".to_owned()),
             bases: module.bases.iter().copied().collect(),
         };
         self.plan.modules.iter().map(module).collect()

@@ -48,6 +48,8 @@ pub(super) struct Text {
     seconds_width: usize,
     /// Whether details were kept only in windows: what is a signal is known there alone.
     in_windows: bool,
+    /// Whether registers are not arguments everywhere, and so are written with their names.
+    names_registers: bool,
 }
 
 impl Text {
@@ -72,6 +74,7 @@ impl Text {
             first_ns,
             seconds_width,
             in_windows: !session.manifest().windows.is_empty(),
+            names_registers: session.manifest().modules.iter().any(|module| module.language.is_some()),
         }
     }
 
@@ -86,6 +89,18 @@ impl Text {
         }
         // A buffer in memory takes everything.
         let _ = write_call(out, &typed.name, &typed.signature, observed);
+    }
+
+    /// What the registers say: arguments of a call, the value of a return.
+    fn values<W: Write>(&self, out: &mut Out<W>, kind: Option<EventKind>, detail: &DetailEvent<'_>) {
+        match detail.payload() {
+            Some(Payload::Function(function)) if kind == Some(EventKind::Return) => {
+                out.text(if self.names_registers { " rax=" } else { " = " });
+                out.hex(function.fixed.regs[0].get());
+            }
+            Some(Payload::Function(function)) => arguments(out, &function, self.names_registers),
+            Some(Payload::Signal(_)) | None => {}
+        }
     }
 
     /// A signal, or a call that was left.
@@ -136,7 +151,7 @@ impl Style for Text {
             None => {
                 self.function(out, event.function_id);
                 if let Some(detail) = &event.detail {
-                    values(out, event.kind, detail);
+                    self.values(out, event.kind, detail);
                 }
             }
         }
@@ -175,22 +190,13 @@ fn indent<W: Write>(out: &mut Out<W>, depth: u32) {
     out.text("] ");
 }
 
-/// What the registers say: arguments of a call, the value of a return, which signal.
-fn values<W: Write>(out: &mut Out<W>, kind: Option<EventKind>, detail: &DetailEvent<'_>) {
-    match detail.payload() {
-        Some(Payload::Function(function)) if kind == Some(EventKind::Return) => {
-            out.text(" = ");
-            out.hex(function.fixed.regs[0].get());
-        }
-        Some(Payload::Function(function)) => arguments(out, &function),
-        Some(Payload::Signal(_)) | None => {}
-    }
-}
+const REGISTERS: [&str; ARGUMENTS] = ["rdi=", "rsi=", "rdx=", "rcx=", "r8=", "r9="];
 
-fn arguments<W: Write>(out: &mut Out<W>, function: &FunctionEvent<'_>) {
+fn arguments<W: Write>(out: &mut Out<W>, function: &FunctionEvent<'_>, names: bool) {
     let mut before = " (";
-    for register in function.fixed.regs.iter().take(ARGUMENTS) {
+    for (register, name) in function.fixed.regs.iter().zip(REGISTERS) {
         out.text(before);
+        out.text(if names { name } else { "" });
         out.hex(register.get());
         before = ", ";
     }
