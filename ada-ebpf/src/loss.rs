@@ -10,7 +10,7 @@ use crate::maps::{DROPS, EPOCH, LOST};
 /// Counts `record` as lost. Out of line: it must not weigh on the path where nothing is lost.
 #[inline(never)]
 pub fn count(record: &Record, reason: u32) {
-    let event = record.kind == kind::CALL || record.kind == kind::RETURN;
+    let event = matches!(record.kind, kind::CALL | kind::RETURN | kind::SIGNAL);
     add(if event { reason } else { loss::LIFECYCLE });
     if event {
         count_for_thread(record);

@@ -1,6 +1,6 @@
 //! A signal is delivered to a recorded thread: which one, why, and the registers that it interrupts.
 //!
-//! Invariant: a signal that ends the process is told before the process's end.
+//! Invariant: a signal that ends the process is told before the process's end, by each of its threads.
 
 use ada_format::wire::{Record, Signal, kind};
 use aya_ebpf::helpers::{
@@ -8,7 +8,7 @@ use aya_ebpf::helpers::{
     generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
 };
 
-use crate::{ids::Ids, loss::count, record, record::Place, registers};
+use crate::{ids::Ids, loss::count, record, record::Place, registers, task::Task};
 
 /// asm-generic/signal.h; the same on x86.
 const SIGILL: u32 = 4;
@@ -25,6 +25,10 @@ const SI_USER: i32 = 0;
 const SI_QUEUE: i32 = -1;
 const SI_TKILL: i32 = -6;
 
+/// In place of a `kernel_siginfo` (`SEND_SIG_NOINFO`): a signal whose default action ends the process has been sent, and this
+/// SIGKILL ends the thread on its behalf (kernel/signal.c, `complete_signal`); or another thread has called exit.
+const NO_INFO: u64 = 0;
+
 /// The front of the kernel's `struct kernel_siginfo`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -40,8 +44,17 @@ struct Info {
 /// Signal `number` is delivered to the current thread, with the `struct kernel_siginfo` at `info`.
 #[inline(always)]
 pub fn delivered(ids: Ids, number: u32, info: u64) {
-    // SAFETY: a helper that fails on an address that cannot be read.
-    let Ok(info) = (unsafe { bpf_probe_read_kernel(info as *const Info) }) else { return };
+    let (number, info) = match info {
+        NO_INFO => match Task::now().fatal_signal() {
+            Some(number) => (number, Info { number: number as i32, errno: 0, code: SI_USER, padding: 0, about: 0 }),
+            None => return,
+        },
+        // SAFETY: a helper that fails on an address that cannot be read.
+        _ => match unsafe { bpf_probe_read_kernel(info as *const Info) } {
+            Ok(info) => (number, info),
+            Err(_) => return,
+        },
+    };
     // The stop by which the collector looks at a process is no event of the program.
     if number == SIGSTOP && info.code == SI_KERNEL {
         return;

@@ -11,6 +11,8 @@ use crate::{
 
 /// include/linux/sched/signal.h
 const SIGNAL_GROUP_EXIT: u32 = 4;
+/// Where a wait status has the signal that ended the process (wait(2)).
+const SIGNAL_MASK: u32 = 0x7f;
 /// include/linux/pid_namespace.h
 const MAX_PID_NS_LEVEL: u32 = 32;
 
@@ -36,6 +38,23 @@ impl Task {
     pub fn new_process(self) -> Option<u32> {
         let (pid, tgid) = (read::<u32>(self.0, follow!(task_pid))?, read::<u32>(self.0, follow!(task_tgid))?);
         if pid == tgid { self.id() } else { None }
+    }
+
+    /// The current task.
+    #[inline(always)]
+    pub fn now() -> Self {
+        Self::current()
+    }
+
+    /// The signal that ends its process, if one does.
+    #[inline(always)]
+    pub fn fatal_signal(self) -> Option<u32> {
+        let signal: *const u8 = read(self.0, follow!(task_signal))?;
+        if read::<u32>(signal, follow!(signal_flags))? & SIGNAL_GROUP_EXIT == 0 {
+            return None;
+        }
+        let number = read::<u32>(signal, follow!(signal_group_exit_code))? & SIGNAL_MASK;
+        if number == 0 { None } else { Some(number) }
     }
 
     /// The wait status of its process, if no thread of that is left.

@@ -257,6 +257,14 @@ pub struct Lost {
     pub by_reason: BTreeMap<String, u64>,
     /// Where they are missing.
     pub gaps: Vec<Gap>,
+    /// Details that were asked for and could not be written; their events are there.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub details: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A place in a thread where events are missing.

@@ -246,9 +246,14 @@ pub enum AttachError {
     NoUprobeMulti,
     /// The kernel does not tell where it keeps what following processes needs.
     #[error(
-        "this kernel does not tell its types (/sys/kernel/btf/vmlinux), by which -f follows new processes; leave -f out"
+        "this kernel does not tell its types (/sys/kernel/btf/vmlinux), which -f and the triggers signal and exit need; leave them out"
     )]
     NoKernelTypes,
+    /// The kernel is too old to copy memory.
+    #[error(
+        "--args copies memory by programs that may sleep, which came with Linux 6.0; say --string-max 0 to go without"
+    )]
+    NoSleepingPrograms,
     /// The kernel is too old to count calls.
     #[error(
         "this kernel has no uprobe_multi, which came with Linux 6.6 and which --estimate needs; record for a moment instead"

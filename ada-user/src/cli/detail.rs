@@ -8,7 +8,7 @@ use ada_user::{
     resolve::DetailChoice,
     session::Flight,
     spec::ProbeSpec,
-    trigger::{Roll, Trigger},
+    trigger::{Roll, Trigger, When},
     types::{self, TypesError},
 };
 use anyhow::{Result, bail};
@@ -72,6 +72,11 @@ pub(super) fn choice(texts: &[String], args: Option<&DetailArgs>) -> Result<Deta
 /// The functions that fire triggers have to be recorded.
 pub(super) fn specs(args: &DetailArgs) -> impl Iterator<Item = ProbeSpec> {
     args.trigger.iter().filter_map(|trigger| trigger.when.spec().cloned())
+}
+
+/// Whether a trigger waits for signals or the ends of processes.
+pub(super) fn waits_for_lives(args: &DetailArgs) -> bool {
+    args.trigger.iter().any(|trigger| matches!(trigger.when, When::Signal(_) | When::Exit(_)))
 }
 
 /// The flight recorder, if one is asked for.

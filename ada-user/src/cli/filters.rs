@@ -44,6 +44,12 @@ pub(super) fn filters(args: &RecordArgs) -> Result<Filters> {
             "--min-duration decides when a call's registers are gone, so it goes without --detail, --args and --trigger; leave one of them out"
         );
     }
+    let waits_for_calls = args.detail.trigger.iter().any(|trigger| trigger.when.spec().is_some());
+    if waits_for_calls && (sample.is_some() || max_rate.is_some() || max_depth.is_some()) {
+        bail!(
+            "the triggers symbol and slow look at the calls that are recorded, of which --sample, --max-rate and --max-depth leave some out; leave one of them out"
+        );
+    }
     if !tid.is_empty() && !args.command.is_empty() {
         bail!("--tid names a thread that runs, and those of a command have no ids yet; give the process with -p PID");
     }

@@ -182,7 +182,8 @@ pub(super) fn backend(args: &RecordArgs, plan: &Plan, filters: Filters) -> EbpfB
     let detail =
         detail::choice(&args.choice.detail, Some(&args.detail)).is_ok_and(|choice| choice != DetailChoice::None);
     let layout = detail::layout(args, plan, grows);
-    EbpfBackend { ring_size, route, detail, layout, follow, grows, filters }
+    let needs_lives = detail::waits_for_lives(&args.detail);
+    EbpfBackend { ring_size, route, detail, layout, follow, grows, filters, needs_lives }
 }
 
 fn outcome(args: &RecordArgs, summary: &Summary, reason: &Reason, ended: Option<Ended>) -> Result<ExitCode> {

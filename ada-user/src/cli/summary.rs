@@ -62,6 +62,10 @@ pub(super) fn losses(ledger: &Ledger) -> String {
     for (reason, lost) in ledger.lost_by_reason() {
         let _ = writeln!(text, "LOST: {} ({reason}){}", plural(lost, "event"), mend(reason));
     }
+    if ledger.details_missed > 0 {
+        let missed = plural(ledger.details_missed, "detail");
+        let _ = writeln!(text, "LOST: {missed} that a trigger asked for: their files were closed or deleted by then");
+    }
     if ledger.missed_returns() > 0 {
         let missed = plural(ledger.missed_returns(), "return");
         let _ = writeln!(text, "{missed} missed: the kernel keeps at most 64 pending returns per thread");

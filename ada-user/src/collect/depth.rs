@@ -190,11 +190,14 @@ impl CallStack {
         &self.left
     }
 
-    /// Number of running calls, and the innermost one's function.
+    /// Number of calls that run while the stack pointer is `sp`, and the innermost one's function: those that ended without a
+    /// return that anybody saw are passed over.
     #[must_use]
-    pub fn running(&self) -> (u32, Option<u64>) {
-        let depth = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
-        (depth, self.frames.last().map(|frame| frame.function_id))
+    pub fn running(&self, sp: u64) -> (u32, Option<u64>) {
+        let is_gone = |frame: &Frame| frame.sp < sp && sp - frame.sp < SAME_STACK;
+        let running = self.frames.iter().rposition(|frame| !is_gone(frame)).map_or(0, |last| last + 1);
+        let innermost = running.checked_sub(1).and_then(|last| self.frames.get(last));
+        (u32::try_from(running).unwrap_or(u32::MAX), innermost.map(|frame| frame.function_id))
     }
 
     /// Calls whose return did not come and will not.
@@ -338,6 +341,20 @@ mod tests {
         assert_eq!(stack.ret(900, 2), Ok(1));
         assert_eq!(stack.ret(1000, 1), Ok(0));
         assert_eq!(stack.unreturned(), Unreturned::default());
+    }
+
+    #[test]
+    fn a_signal_is_within_what_runs() {
+        let mut stack = CallStack::default();
+        assert_eq!(stack.running(500), (0, None));
+        stack.call(Call { returns: Expect::Nothing, ..call(1000, 1) });
+        stack.call(Call { returns: Expect::Nothing, ..call(900, 2) });
+        assert_eq!(stack.running(880), (2, Some(2)));
+        assert_eq!(stack.running(900), (2, Some(2)));
+        assert_eq!(stack.running(940), (1, Some(1)));
+        assert_eq!(stack.running(1008), (0, None));
+        // On another stack nothing is known to be gone.
+        assert_eq!(stack.running(50_000_000), (2, Some(2)));
     }
 
     #[test]

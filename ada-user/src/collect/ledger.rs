@@ -158,7 +158,7 @@ impl Ledger {
     /// Whether everything that happened was recorded.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.lost() == 0 && self.unfollowed == 0 && self.failure.is_none()
+        self.lost() == 0 && self.unfollowed == 0 && self.details_missed == 0 && self.failure.is_none()
     }
 
     /// Index events in all, as of the last tick.

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::Command;
 use crate::trigger::TriggerError;
 
+/// The most bytes of a mark's text: all of them are kept.
+const MAX_TEXT: usize = 1 << 10;
 /// The most bytes of one line.
 pub(super) const MAX_LINE: usize = 64 << 10;
 
@@ -142,6 +144,9 @@ impl Wish {
     pub(super) fn parse(line: &[u8]) -> Result<Self, Reply> {
         let complaint = |error: serde_json::Error| Reply::error(format!("this is no request: {error}"));
         Ok(Self::Command(match serde_json::from_slice(line).map_err(complaint)? {
+            Request::Mark { text } if text.len() > MAX_TEXT => {
+                return Err(Reply::error(format!("a mark's text may be {MAX_TEXT} bytes long, not {}", text.len())));
+            }
             Request::Mark { text } => Command::Mark { text },
             Request::AddTrigger { trigger } => {
                 let refusal = |error: TriggerError| Reply::error(error);

@@ -122,10 +122,13 @@ fn options(configuration: &str) -> Finding {
     Finding::problem("config", found).mend("run a kernel that has them, as those of the distributions do")
 }
 
-/// BTF, which others need.
+/// BTF, which others need for everything.
 pub(super) fn btf(there: bool) -> Finding {
-    let found =
-        if there { "the kernel has BTF; ada-trace needs none" } else { "the kernel has no BTF; ada-trace needs none" };
+    let found = if there {
+        "the kernel has BTF: new processes can be followed, and signals and exit statuses recorded"
+    } else {
+        "the kernel has no BTF: -f, signals and exit statuses go without; the rest needs none"
+    };
     Finding::ok("BTF", found)
 }
 

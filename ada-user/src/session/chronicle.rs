@@ -224,6 +224,7 @@ fn lost(ledger: &Ledger, finished: Option<&Path>) -> Lost {
         total: ledger.lost(),
         by_reason: ledger.lost_by_reason().into_iter().map(reason).collect(),
         gaps: located(ledger.gaps(), finished),
+        details: ledger.details_missed,
     }
 }
 

@@ -165,8 +165,10 @@ impl Signatures {
         let prototype = debug.and_then(|debug| debug.prototype(function.address, &function.name));
         let prototype =
             prototype.ok_or_else(|| TypesError::NoDebugInfo { function: name.clone(), module: path.clone() })?;
-        if prototype.language == Language::Go {
-            return Err(convention("Go"));
+        match prototype.language {
+            Language::Go => return Err(convention("Go")),
+            Language::Other => return Err(convention("its language")),
+            Language::C | Language::Cpp | Language::Rust => {}
         }
         Ok(signature(&prototype, self.string_max))
     }

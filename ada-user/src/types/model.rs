@@ -18,6 +18,8 @@ pub(super) enum Language {
     Rust,
     /// Go, whose registers are others.
     Go,
+    /// One whose rules are not known here.
+    Other,
 }
 
 /// A function as its debug information declares it.

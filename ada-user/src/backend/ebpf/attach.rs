@@ -336,7 +336,12 @@ fn attach_perf(ebpf: &mut Ebpf, plan: &Plan, pids: &[u32]) -> Result<Vec<Refusal
         for module in &plan.modules {
             let (offsets, cookies) = sites(plan, module, kind, class);
             let Some(name) = program_name(kind, class).filter(|_| !offsets.is_empty()) else { continue };
-            let program = object::load_uprobe(ebpf, name)?;
+            let program = match (object::load_uprobe(ebpf, name), class) {
+                (Ok(program), _) => program,
+                // The others could be loaded.
+                (Err(_), Class::Capturing) if !may_sleep() => return Err(AttachError::NoSleepingPrograms),
+                (Err(error), _) => return Err(error),
+            };
             for (offset, cookie) in offsets.iter().zip(cookies) {
                 for pid in pids.iter().filter(|pid| !is_elsewhere(plan, module, **pid)) {
                     match attach_perf_one(program, module, *offset, cookie, *pid) {
@@ -355,6 +360,13 @@ fn attach_perf(ebpf: &mut Ebpf, plan: &Plan, pids: &[u32]) -> Result<Vec<Refusal
         Some(error) if attached == 0 => Err(error),
         _ => Ok(refusals),
     }
+}
+
+/// Whether programs at uprobes may sleep, by the kernel's release: 6.0 and later.
+fn may_sleep() -> bool {
+    let release = rustix::system::uname();
+    let major = release.release().to_string_lossy().split('.').next().and_then(|major| major.parse::<u32>().ok());
+    major.is_none_or(|major| major >= 6)
 }
 
 fn attach_perf_one(program: &mut UProbe, module: &Module, offset: u64, cookie: u64, pid: u32) -> std::io::Result<()> {

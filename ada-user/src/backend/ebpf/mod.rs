@@ -81,6 +81,8 @@ pub struct EbpfBackend {
     pub grows: bool,
     /// What is left out; all but the call depth, which is not known here.
     pub filters: Filters,
+    /// Whether somebody waits for signals or the ends of processes.
+    pub needs_lives: bool,
 }
 
 /// How much is recorded with a call or return that has detail: the same for all functions.
@@ -106,6 +108,8 @@ pub struct EbpfRunning {
     route: Route,
     /// Probes that are perf events, each to be detached by itself.
     perf_probes: u64,
+    /// Whether signals and the ends of processes are recorded.
+    sees_lives: bool,
     epoll: OwnedFd,
     wake: Arc<OwnedFd>,
     /// What came before the recording began and belongs to it all the same.
@@ -148,6 +152,7 @@ impl Backend for EbpfBackend {
             refusals,
             route,
             perf_probes,
+            sees_lives: follow.known != 0,
             epoll,
             wake: Arc::new(wake),
             early: Vec::new(),
@@ -199,7 +204,7 @@ impl EbpfBackend {
     fn kernel_types(&self) -> Result<Follow, AttachError> {
         match follow::offsets() {
             Ok(found) => Ok(Follow { enabled: u32::from(self.follow), ..found }),
-            Err(_) if !self.follow => Ok(Follow::default()),
+            Err(_) if !self.follow && !self.needs_lives => Ok(Follow::default()),
             Err(error) => Err(error),
         }
     }
@@ -262,7 +267,15 @@ impl Running for EbpfRunning {
     fn note(&self) -> Option<String> {
         let probes = self.perf_probes;
         let slow = (probes * DETACH_MS).div_ceil(1000);
-        (probes > 0).then(|| format!("{probes} probes are attached one by one; detaching them takes about {slow} s"))
+        let slow = format!("{probes} probes are attached one by one; detaching them takes about {slow} s");
+        let blind =
+            "this kernel does not tell its types (/sys/kernel/btf/vmlinux): signals and exit statuses are not recorded";
+        match (probes > 0, self.sees_lives) {
+            (true, true) => Some(slow),
+            (true, false) => Some(format!("{slow}; {blind}")),
+            (false, true) => None,
+            (false, false) => Some(blind.to_owned()),
+        }
     }
 
     fn refusals(&self) -> &[Refusal] {

@@ -87,9 +87,10 @@ pub(super) fn load(config: Config, follow: Follow, cpus: u32, room: &Room) -> Re
 /// Loads the probe programs for uprobe_multi, over the maps of `ebpf`.
 pub(super) fn load_multi(ebpf: &Ebpf, captures: bool) -> Result<MultiPrograms, AttachError> {
     let object = bound(ebpf)?;
+    let entry = load_program(&object, names::ENTRY)?;
     let capturing = if captures { Some(load_capturing(&object)?) } else { None };
     Ok(MultiPrograms {
-        entry: load_program(&object, names::ENTRY)?,
+        entry,
         ret: load_program(&object, names::RETURN)?,
         exit: load_program(&object, names::EXIT)?,
         go_entry: load_program(&object, names::GO_ENTRY)?,

@@ -6,7 +6,7 @@
 mod obey;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     num::NonZeroU32,
     path::PathBuf,
     sync::{Arc, mpsc::Sender},
@@ -42,6 +42,8 @@ pub(crate) struct Demux {
     files: Files,
     /// What happened to processes and was not yet asked for.
     lives: Vec<Life>,
+    /// Processes that have been stopped since they last received a SIGCONT.
+    stopped: HashSet<u32>,
     /// Takes processes that are stopped.
     held: Option<Sender<Stopped>>,
     returns: ReturnsTable,
@@ -68,6 +70,7 @@ impl Demux {
             span,
             files: Files::new(dir),
             lives: Vec::new(),
+            stopped: HashSet::new(),
             held: None,
             returns: ReturnsTable::new(plan),
             stacks: HashMap::new(),
@@ -286,7 +289,7 @@ impl Demux {
             };
             let Some(left) = stack.and_then(|stack| stack.left().get(position)).copied() else { return };
             let (function_id, kind, depth) = (left.function_id, EventKind::Exception, left.depth);
-            if depth < self.max_depth {
+            if depth < self.max_depth && !self.files.is_full(index) {
                 self.files.write(index, Event { time_ns, function_id, kind, depth }, None);
             }
         }
@@ -295,17 +298,20 @@ impl Demux {
     /// A signal is delivered to a thread.
     #[cold]
     fn signal(&mut self, record: &Record, signal: &Signal) {
-        // By SIGCONT a process goes on that was stopped to be looked at.
-        let ours = signal.number == libc::SIGCONT.cast_unsigned() && signal.sender == std::process::id();
-        if ours || !self.span.contains(record.time_ns) {
+        if self.is_ours(record, signal) || !self.span.contains(record.time_ns) {
             return;
         }
         let known = self.files.known(record.tgid, record.tid);
+        // What ends a process is told by each of its threads: of those with nothing else to tell, the first one is enough.
+        let ends = signal.code == 0 && signal.sender == 0 && record.tid != record.tgid;
+        if known.is_none() && ends {
+            return;
+        }
         let place = known.or_else(|| self.files.begin(record.tgid, record.tid));
         let Some((index, thread)) = place.and_then(|index| Some((index, self.files.thread(index)?))) else {
             return self.files.count_unwritten();
         };
-        let (depth, function_id) = thread.stack.running();
+        let (depth, function_id) = thread.stack.running(stack_pointer(signal));
         let function_id = function_id.unwrap_or(NO_FUNCTION);
         let event = Event { time_ns: record.time_ns, function_id, kind: EventKind::Exception, depth };
         let index_seq = self.write_with(index, event, &Detail::Signal(signal_detail(signal)));
@@ -316,6 +322,15 @@ impl Demux {
         if self.files.is_full(index) {
             self.go_on_in_next_folder(index);
         }
+    }
+
+    /// Whether it is the SIGCONT by which a process goes on that was stopped to be looked at. A process in a namespace below
+    /// does not see who sent it.
+    fn is_ours(&mut self, record: &Record, signal: &Signal) -> bool {
+        if signal.number != libc::SIGCONT.cast_unsigned() || signal.code != 0 {
+            return false;
+        }
+        signal.sender == std::process::id() || signal.sender == 0 && self.stopped.remove(&record.tgid)
     }
 
     #[cold]
@@ -364,6 +379,7 @@ impl Demux {
     #[cold]
     fn stopped(&mut self, record: &Record) {
         if record.flags & flags::HELD != 0 {
+            self.stopped.insert(record.tgid);
             let told = self.held.as_ref().map(|held| held.send(Stopped::of(record)));
             if !matches!(told, Some(Ok(()))) {
                 go_on(record.tgid);
@@ -385,6 +401,7 @@ impl Demux {
     /// A process has ended.
     #[cold]
     fn exit(&mut self, record: &Record) {
+        self.stopped.remove(&record.tgid);
         self.stacks.retain(|(pid, _), _| *pid != record.tgid);
         self.process(record);
         let status = (record.function_id & u64::from(u32::MAX)) as u32;
@@ -423,6 +440,12 @@ impl Sink for Demux {
             _ => {}
         }
     }
+}
+
+/// Where the stack was that a signal interrupts; 0, below which there is nothing, if its registers are not known.
+fn stack_pointer(signal: &Signal) -> u64 {
+    let place = if cfg!(target_arch = "aarch64") { 31 } else { 7 };
+    if signal.register_count == 0 { 0 } else { signal.registers.get(place).copied().unwrap_or_default() }
 }
 
 fn call_of(record: &Record, returns: Expect) -> Call {

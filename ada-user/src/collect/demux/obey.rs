@@ -12,6 +12,8 @@ use crate::{
     trigger::Trigger,
 };
 
+/// More are of no use, and each is looked at by whoever writes the events.
+const MAX_TRIGGERS: usize = 1000;
 const NO_FLIGHT: &str = "it was started without a flight recorder, so there is nothing to mark or trigger: start it with --trigger or --pre-roll";
 
 impl Demux {
@@ -60,6 +62,9 @@ fn add_trigger(
     programs: &[PathBuf],
     now_ns: u64,
 ) -> Reply {
+    if flight.triggers.iter().count() >= MAX_TRIGGERS {
+        return Reply::error(format!("{MAX_TRIGGERS} triggers are armed already; remove some with remove-trigger"));
+    }
     let id = flight.triggers.add(trigger.clone(), plan, programs, now_ns);
     let functions = flight.triggers.iter().find(|armed| armed.id == id).map_or(0, |armed| armed.functions.len() as u64);
     if functions > 0 || trigger.when.spec().is_none() {

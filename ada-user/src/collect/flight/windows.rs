@@ -9,7 +9,7 @@
 //! Invariant: whether a detail is kept depends on its time alone, and a window's start never moves back: a thread's
 //! details are written in the order of its index, or not at all.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use ada_format::manifest;
 
@@ -76,7 +76,7 @@ pub(super) struct Reach {
 #[derive(Debug)]
 pub(super) struct Windows {
     post: Roll,
-    past: Vec<Window>,
+    past: VecDeque<Window>,
     last: Option<Window>,
     triggers_listed: usize,
     unlisted: u64,
@@ -87,7 +87,7 @@ pub(super) struct Windows {
 impl Windows {
     /// None yet; each lasts for `post` after its last trigger.
     pub(super) fn new(post: Roll) -> Self {
-        Self { post, past: Vec::new(), last: None, triggers_listed: 0, unlisted: 0, details: 0, revision: 0 }
+        Self { post, past: VecDeque::new(), last: None, triggers_listed: 0, unlisted: 0, details: 0, revision: 0 }
     }
 
     /// What is to become of a detail of that time. It counts as kept, if it is to be.
@@ -155,11 +155,12 @@ impl Windows {
     }
 
     fn archive(&mut self, past: Option<Window>) {
-        if self.past.len() < WINDOWS_LISTED {
-            self.past.extend(past);
-        } else {
-            self.unlisted += u64::from(past.is_some());
+        let Some(past) = past else { return };
+        if self.past.len() == WINDOWS_LISTED {
+            self.past.pop_front();
+            self.unlisted += 1;
         }
+        self.past.push_back(past);
     }
 }
 

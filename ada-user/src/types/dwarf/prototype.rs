@@ -78,6 +78,13 @@ fn of_number(language: gimli::DwLang) -> Language {
         | dw::DW_LANG_C_plus_plus_20 => Language::Cpp,
         dw::DW_LANG_Rust => Language::Rust,
         dw::DW_LANG_Go => Language::Go,
-        _ => Language::C,
+        dw::DW_LANG_C
+        | dw::DW_LANG_C89
+        | dw::DW_LANG_C99
+        | dw::DW_LANG_C11
+        | dw::DW_LANG_C17
+        | dw::DW_LANG_ObjC
+        | dw::DW_LANG_Mips_Assembler => Language::C,
+        _ => Language::Other,
     }
 }
