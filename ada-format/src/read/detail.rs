@@ -268,6 +268,12 @@ pub struct DetailEvent<'a> {
 }
 
 impl<'a> DetailEvent<'a> {
+    /// One that was read by other means: its header, and the bytes that follow.
+    #[must_use]
+    pub fn new(header: &'a DetailEventHeader, payload: &'a [u8]) -> Self {
+        Self { header, payload }
+    }
+
     /// Its header.
     #[must_use]
     pub fn header(&self) -> &'a DetailEventHeader {
