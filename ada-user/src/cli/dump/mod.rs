@@ -4,10 +4,10 @@
 //! exit status 2.
 
 mod gaps;
-mod jsonl;
+pub(super) mod jsonl;
 pub(super) mod range;
 mod selection;
-mod signals;
+pub(super) mod signals;
 mod text;
 
 use std::collections::BTreeMap;

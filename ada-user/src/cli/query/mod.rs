@@ -11,6 +11,7 @@ mod progress;
 pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod timeline;
+mod values;
 pub(crate) mod verify;
 mod words;
 
