@@ -27,6 +27,7 @@ fn full() -> Manifest {
             total: 5,
             by_reason: [("ring_full".into(), 5)].into(),
             gaps: vec![Gap { after_index_seq: Some(0), count: 5, ..Gap::default() }],
+            details: 3,
         },
         muted: vec![Muted { function_id: 7, at_ns: 8, calls_per_s: 9 }],
         complete_from_ns: Some(1),
