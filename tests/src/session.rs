@@ -89,14 +89,14 @@ impl Thread {
         number(&self.entry, "missed_returns")
     }
 
-    /// Whether it is `calls` calls, each with its return before the next, all outermost.
+    /// Whether it is `calls` calls, each with its return before the next, all outermost; and maybe signals.
     #[must_use]
     pub fn is_flat(&self, calls: u64) -> bool {
-        let alternating = self
-            .events
+        let events: Vec<&Event> = self.events.iter().filter(|event| event.kind != Kind::Exception).collect();
+        let alternating = events
             .chunks(2)
             .all(|pair| pair.len() == 2 && pair[0].kind == Kind::Call && pair[1].kind == Kind::Return);
-        alternating && self.events.iter().all(|event| event.depth == 0) && self.events.len() as u64 == 2 * calls
+        alternating && events.iter().all(|event| event.depth == 0) && events.len() as u64 == 2 * calls
     }
 }
 

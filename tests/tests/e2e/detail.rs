@@ -80,7 +80,8 @@ fn the_moments_before_a_crash() {
     }
     for attach in ATTACHES {
         let scratch = Scratch::new();
-        let program = fixture::build("crash.c", &["-O1"]);
+        // A file of its own: other tests probe theirs in every process, and leave their return addresses on the stack.
+        let program = fixture::copied(&fixture::build("crash.c", &["-O1"]), scratch.path());
         let unlimited = ["sh", "-c", "ulimit -c unlimited; exec \"$@\"", "sh"];
         let trace = Trace::under(&unlimited, &scratch, exe(&["leaf", "middle"])).attach(attach);
         let trace = trace.args(["--detail", "--returns", "ret"]).inside(scratch.path());
