@@ -18,6 +18,7 @@ mod ifunc;
 mod kills;
 mod loss;
 mod midway;
+mod misasked;
 mod namespaces;
 mod placement;
 mod privileges;
