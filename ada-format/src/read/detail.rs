@@ -226,7 +226,7 @@ fn read_header(bytes: &[u8], about: About<'_>) -> Result<DetailHeader, ReadError
     let (header, _) = DetailHeader::read_from_prefix(bytes).map_err(|_| about.too_short(bytes))?;
     about.check_magic(0, header.magic, DETAIL_MAGIC)?;
     about.check("endian", 4, header.endian.into(), LITTLE_ENDIAN.into())?;
-    about.check("version", 5, header.version.into(), VERSION.into())?;
+    about.check_version(header.version, VERSION)?;
     about.check("events_offset", 20, header.events_offset.get(), HEADER_SIZE as u64)?;
     Ok(header)
 }

@@ -49,6 +49,19 @@ pub enum ReadError {
         /// What should be.
         expected: [u8; 4],
     },
+    /// The file is of another version of the format.
+    #[error(
+        "{} is of file version {found}, and this version reads {expected}{}",
+        path.display(), if found > expected { ": read it with a newer ada-trace" } else { "" }
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u8,
+        /// The one that is known.
+        expected: u8,
+    },
     /// A number in the file does not agree with the file or with this version of the format.
     #[error("{} at byte {offset}: {field} is {found}, expected {expected}", path.display())]
     Field {
@@ -140,6 +153,14 @@ impl About<'_> {
             return Ok(());
         }
         Err(ReadError::Magic { path: self.0.to_owned(), offset, found, expected })
+    }
+
+    /// Fails unless the file's version is the known one.
+    pub(super) fn check_version(self, found: u8, expected: u8) -> Result<(), ReadError> {
+        if found == expected {
+            return Ok(());
+        }
+        Err(ReadError::Version { path: self.0.to_owned(), found, expected })
     }
 
     /// Fails unless `bytes` have the footer's checksum.

@@ -180,7 +180,7 @@ fn read_header(bytes: &[u8], about: About<'_>) -> Result<IndexHeader, ReadError>
     let (header, _) = IndexHeader::read_from_prefix(bytes).map_err(|_| about.too_short(bytes))?;
     about.check_magic(0, header.magic, INDEX_MAGIC)?;
     about.check("endian", 4, header.endian.into(), LITTLE_ENDIAN.into())?;
-    about.check("version", 5, header.version.into(), VERSION.into())?;
+    about.check_version(header.version, VERSION)?;
     about.check("event_size", 24, header.event_size.get().into(), INDEX_EVENT_SIZE as u64)?;
     about.check("events_offset", 32, header.events_offset.get(), HEADER_SIZE as u64)?;
     Ok(header)

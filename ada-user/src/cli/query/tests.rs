@@ -264,7 +264,7 @@ fn what_is_asked_for_in_vain_is_named() {
         let Some(Command::Report(args)) = cli.command else { panic!() };
         Question::new(args.session.as_deref(), &args.select).err().map(|error| error.to_string()).unwrap_or_default()
     };
-    assert!(complaint(&["-F", "thrown"]).ends_with("there are thrower"), "{}", complaint(&["-F", "thrown"]));
+    assert!(complaint(&["-F", "thrown"]).ends_with("did you mean thrower?"), "{}", complaint(&["-F", "thrown"]));
     assert!(complaint(&["--thread", "9"]).ends_with("it has 0, 1"));
     assert!(complaint(&["--pid", "9"]).ends_with("it has 42"));
     assert!(complaint(&["--from", "5s"]).starts_with("no events"));
