@@ -22,7 +22,7 @@ const ALIGNMENT_BITS: u32 = 5;
 /// The frame's place: (stack pointer, stack) as a record has them. Where R14 is no `g` (assembly, code before Go 1.17) the
 /// thread's own.
 #[inline(always)]
-pub fn frame(ctx: &impl EbpfContext) -> (u64, u32) {
+pub fn place(ctx: &impl EbpfContext) -> (u64, u32) {
     let (sp, g) = (registers::stack_pointer(ctx), registers::goroutine(ctx));
     // SAFETY: a helper that fails on an address that cannot be read.
     match unsafe { bpf_probe_read_user(g as *const Bounds) } {

@@ -34,7 +34,7 @@ pub fn recorded() -> Option<Ids> {
 /// The same for a thread that ends: its process may have left the table a moment ago, with a thread that was quicker.
 #[inline(always)]
 pub fn ending() -> Option<Ids> {
-    let ended = || current().filter(|ids| follow!(enabled) != 0 && ENDED.get_ptr(ids.tgid).is_some());
+    let ended = || current().filter(|ids| follow!(known) != 0 && ENDED.get_ptr(ids.tgid).is_some());
     recorded().or_else(ended)
 }
 

@@ -8,6 +8,8 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod capture;
+mod detail;
 mod filter;
 mod follow;
 mod frames;
@@ -18,26 +20,22 @@ mod maps;
 mod rate;
 mod record;
 mod registers;
+mod signal;
 mod task;
 
-use ada_format::wire::{arch, cookie, flags, kind};
+use ada_format::wire::{cookie, kind};
 use aya_ebpf::{
     EbpfContext,
     macros::{raw_tracepoint, uprobe, uretprobe},
     programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
 
-use crate::{
-    maps::{config, follow},
-    task::Task,
-};
+use crate::{maps::follow, registers::Frame, task::Task};
 
 #[uprobe]
 fn function_entry(ctx: ProbeContext) -> u32 {
     if let Some(ids) = ids::recorded() {
-        let (sp, chained) = registers::entry_frame(&ctx);
-        let flags = if chained { flags::CHAINED } else { 0 };
-        record::function(ids, kind::CALL, flags, sp, &ctx);
+        record::call(ids, Frame::at_entry(&ctx), &ctx);
     }
     0
 }
@@ -45,10 +43,7 @@ fn function_entry(ctx: ProbeContext) -> u32 {
 #[uretprobe]
 fn function_return(ctx: RetProbeContext) -> u32 {
     if let Some(ids) = ids::recorded() {
-        let sp = registers::stack_pointer(&ctx);
-        // x86 has popped the return address by now; arm64 never pushed one.
-        let sp = if config!(arch) == arch::X86_64 { sp.wrapping_sub(8) } else { sp };
-        record::function(ids, kind::RETURN, 0, sp, &ctx);
+        record::ret(ids, registers::stack_pointer_before_return(&ctx), &ctx);
     }
     0
 }
@@ -57,7 +52,31 @@ fn function_return(ctx: RetProbeContext) -> u32 {
 fn function_exit(ctx: ProbeContext) -> u32 {
     if let Some(ids) = ids::recorded() {
         // At a `ret`, or a jump to another function, the stack pointer is again what it was at the entry.
-        record::function(ids, kind::RETURN, 0, registers::stack_pointer(&ctx), &ctx);
+        record::ret(ids, registers::stack_pointer(&ctx), &ctx);
+    }
+    0
+}
+
+#[uprobe(sleepable)]
+fn entry_capturing(ctx: ProbeContext) -> u32 {
+    if let Some(ids) = ids::recorded() {
+        record::capturing_call(ids, Frame::at_entry(&ctx), &ctx);
+    }
+    0
+}
+
+#[uretprobe(sleepable)]
+fn return_capturing(ctx: RetProbeContext) -> u32 {
+    if let Some(ids) = ids::recorded() {
+        record::capturing_ret(ids, registers::stack_pointer_before_return(&ctx), &ctx);
+    }
+    0
+}
+
+#[uprobe(sleepable)]
+fn exit_capturing(ctx: ProbeContext) -> u32 {
+    if let Some(ids) = ids::recorded() {
+        record::capturing_ret(ids, registers::stack_pointer(&ctx), &ctx);
     }
     0
 }
@@ -69,8 +88,7 @@ fn go_entry(ctx: ProbeContext) -> u32 {
         return 0;
     }
     if let Some(ids) = ids::recorded() {
-        let (sp, stack) = go::frame(&ctx);
-        record::on_stack(ids, kind::CALL, sp, stack, cookie & !cookie::STACK_CHECK, &ctx);
+        record::on_stack(ids, kind::CALL, go::place(&ctx), cookie, &ctx);
     }
     0
 }
@@ -78,8 +96,7 @@ fn go_entry(ctx: ProbeContext) -> u32 {
 #[uprobe]
 fn go_exit(ctx: ProbeContext) -> u32 {
     if let Some(ids) = ids::recorded() {
-        let (sp, stack) = go::frame(&ctx);
-        record::on_stack(ids, kind::RETURN, sp, stack, record::cookie(&ctx), &ctx);
+        record::on_stack(ids, kind::RETURN, go::place(&ctx), record::cookie(&ctx), &ctx);
     }
     0
 }
@@ -93,7 +110,7 @@ fn function_count(ctx: ProbeContext) -> u32 {
     if let Some(ids) = ids::recorded()
         && filter::wants(ids)
     {
-        record::count_call(cookie & !cookie::STACK_CHECK);
+        record::count_call(cookie & !cookie::FLAGS);
     }
     0
 }
@@ -112,9 +129,19 @@ fn thread_exit(ctx: RawTracePointContext) -> i32 {
         frames::forget(ids);
         let name = ctx.command().unwrap_or_default();
         record::lifecycle(ids, kind::THREAD_EXIT, 0, name);
-        if follow!(enabled) != 0 {
+        if follow!(known) != 0 {
             follow::exited(ids, Task::at(ctx.arg(0)));
         }
+    }
+    0
+}
+
+#[raw_tracepoint(tracepoint = "signal_deliver")]
+fn signal_deliver(ctx: RawTracePointContext) -> i32 {
+    if let Some(ids) = ids::recorded()
+        && filter::wants(ids)
+    {
+        signal::delivered(ids, ctx.arg(0), ctx.arg(1));
     }
     0
 }

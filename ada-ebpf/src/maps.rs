@@ -2,7 +2,7 @@
 
 use core::sync::atomic::AtomicU64;
 
-use ada_format::wire::{Config, Drops, Filter, Follow, Lost, LostKey};
+use ada_format::wire::{Capture, Config, Drops, Filter, Follow, Lost, LostKey};
 use aya_ebpf::{
     btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuHashMap, RingBuf},
     macros::btf_map,
@@ -15,8 +15,20 @@ const BPF_F_MMAPABLE: usize = 1 << 10;
 
 /// Overwritten by the loader; read-only from then on, so that the verifier knows its values.
 #[unsafe(no_mangle)]
-pub static CONFIG: Config =
-    Config { pidns_dev: 0, pidns_ino: 0, tgid: 0, arch: 0, wake_bytes: 0, registers: 0, filter: Filter::NONE };
+pub static CONFIG: Config = Config {
+    pidns_dev: 0,
+    pidns_ino: 0,
+    tgid: 0,
+    arch: 0,
+    wake_bytes: 0,
+    detail: 0,
+    stack_bytes: 0,
+    capture_slots: 0,
+    capture_bytes: 0,
+    spare_ring: 0,
+    reserved: 0,
+    filter: Filter::NONE,
+};
 
 /// Reads a field of [`CONFIG`] as it is in the kernel, not as it is above.
 macro_rules! config {
@@ -32,6 +44,7 @@ pub(crate) use config;
 #[unsafe(no_mangle)]
 pub static FOLLOW: Follow = Follow {
     enabled: 0,
+    known: 0,
     task_pid: 0,
     task_tgid: 0,
     task_thread_pid: 0,
@@ -59,7 +72,7 @@ macro_rules! follow {
 }
 pub(crate) use follow;
 
-/// One ring per processor. The loader sets the number of entries, makes the rings and chooses their size.
+/// One ring per processor, and a spare one. The loader sets the number of entries, makes the rings and chooses their size.
 #[btf_map]
 pub static RINGS: ArrayOfMaps<RingBuf<u8, 4096>, 1> = ArrayOfMaps::new();
 
@@ -98,6 +111,10 @@ pub static FRAMES: HashMap<LostKey, Frames, 1> = HashMap::new();
 /// What a thread begins with in [`FRAMES`]: too large for a program's stack. Nobody writes it.
 #[btf_map]
 pub static NO_FRAMES: Array<Frames, 1> = Array::new();
+
+/// What memory is copied, by function id; the loader sets the number of entries.
+#[btf_map]
+pub static CAPTURES: HashMap<u64, Capture, 1> = HashMap::new();
 
 /// Call rates by function id, where they are limited; the loader sets the number of entries.
 #[btf_map]

@@ -1,31 +1,27 @@
 //! Reserve a record in this processor's ring, fill it, submit it; wake the collector once per so many bytes.
 
-use core::sync::atomic::AtomicU64;
+use core::{ffi::c_void, sync::atomic::AtomicU64};
 
-use ada_format::wire::{Record, Registers, cookie, flags, kind, loss};
+use ada_format::wire::{Record, cookie, flags, kind, loss};
 use aya_ebpf::{
     EbpfContext,
     bindings::{BPF_NOEXIST, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_PROD_POS},
     btf_maps::RingBuf,
-    helpers::{bpf_get_attach_cookie, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ringbuf_query},
+    helpers::{
+        bpf_get_attach_cookie, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ringbuf_query, bpf_ringbuf_reserve,
+        bpf_ringbuf_submit,
+    },
 };
 
 use crate::{
-    filter,
+    capture, detail, filter,
     ids::Ids,
     loss::{add_one, count},
     maps::{COUNTS, RINGS, config, follow},
-    registers,
+    registers::{self, Frame},
 };
 
 type Ring = RingBuf<u8, 4096>;
-
-/// A record with its registers, as they lie in the ring.
-#[repr(C)]
-struct Wide {
-    record: Record,
-    registers: Registers,
-}
 
 /// The kernel's own header before each record (`BPF_RINGBUF_HDR_SZ`).
 const RING_HEADER: u64 = 8;
@@ -43,38 +39,89 @@ pub fn grows_stack(cookie: u64, ctx: &impl EbpfContext) -> bool {
     cookie & cookie::STACK_CHECK != 0 && registers::below_or_equal(ctx)
 }
 
-/// Records a call or return of the function whose probe fired, unless it is filtered out.
+/// Records a call of the function whose probe fired, unless it is filtered out.
 #[inline(always)]
-pub fn function(ids: Ids, kind: u16, flags: u16, sp: u64, ctx: &impl EbpfContext) {
+pub fn call(ids: Ids, frame: Frame, ctx: &impl EbpfContext) {
+    let flags = if frame.is_chained() { flags::CHAINED } else { 0 };
+    function(ids, Record { sp: frame.sp, kind: kind::CALL, flags, ..Record::default() }, frame, ctx);
+}
+
+/// Records a return, `sp` being the stack pointer at the function's entry, unless it is filtered out.
+#[inline(always)]
+pub fn ret(ids: Ids, sp: u64, ctx: &impl EbpfContext) {
+    let frame = Frame { sp, return_address: 0 };
+    function(ids, Record { sp, kind: kind::RETURN, ..Record::default() }, frame, ctx);
+}
+
+#[inline(always)]
+fn function(ids: Ids, what: Record, frame: Frame, ctx: &impl EbpfContext) {
     let filtered = config!(filter.any) != 0;
     if filtered && !filter::wants(ids) {
         return;
     }
-    let mut record = Record { function_id: cookie(ctx), sp, kind, flags, ..stamped(ids) };
+    let cookie = cookie(ctx);
+    let Record { sp, kind, flags, .. } = what;
+    let mut record = Record { function_id: plain(cookie), sp, kind, flags, ..stamped(ids) };
     if !filtered || filter::passes(&mut record) {
-        emit(record, ctx);
+        emit(record, cookie, frame, ctx);
     }
 }
 
 /// Records a call or return on a stack that need not be the thread's own, unless it is filtered out.
 #[inline(always)]
-pub fn on_stack(ids: Ids, kind: u16, sp: u64, stack: u32, function_id: u64, ctx: &impl EbpfContext) {
+pub fn on_stack(ids: Ids, kind: u16, place: (u64, u32), cookie: u64, ctx: &impl EbpfContext) {
     let filtered = config!(filter.any) != 0;
     if filtered && !filter::wants(ids) {
         return;
     }
-    let record = Record { function_id, sp, kind, stack, ..stamped(ids) };
+    let (sp, stack) = place;
+    let record = Record { function_id: cookie & !cookie::FLAGS, sp, kind, stack, ..stamped(ids) };
     if !filtered || filter::passes_by_itself(&record) {
-        emit(record, ctx);
+        // Only detail needs it.
+        let frame = if config!(detail) == 0 { Frame::NONE } else { Frame::at_entry(ctx) };
+        emit(record, cookie, frame, ctx);
     }
 }
 
+/// The function id in a cookie. Without detail there is nothing else in it: only Go's functions have stack checks.
 #[inline(always)]
-fn emit(record: Record, ctx: &impl EbpfContext) {
-    if config!(registers) == 0 {
+fn plain(cookie: u64) -> u64 {
+    if config!(detail) == 0 { cookie } else { cookie & !cookie::FLAGS }
+}
+
+#[inline(always)]
+fn emit(record: Record, cookie: u64, frame: Frame, ctx: &impl EbpfContext) {
+    if config!(detail) == 0 || cookie & cookie::DETAIL == 0 {
         submit(record);
     } else {
-        submit_wide(record, ctx);
+        detail::submit(record, frame, ctx);
+    }
+}
+
+/// The same as [`call`] of a function of whose memory something is copied. Only in programs that may sleep.
+#[inline(always)]
+pub fn capturing_call(ids: Ids, frame: Frame, ctx: &impl EbpfContext) {
+    let flags = if frame.is_chained() { flags::CHAINED } else { 0 };
+    capturing(ids, Record { sp: frame.sp, kind: kind::CALL, flags, ..Record::default() }, frame, ctx);
+}
+
+/// The same as [`ret`] of such a function.
+#[inline(always)]
+pub fn capturing_ret(ids: Ids, sp: u64, ctx: &impl EbpfContext) {
+    let frame = Frame { sp, return_address: 0 };
+    capturing(ids, Record { sp, kind: kind::RETURN, ..Record::default() }, frame, ctx);
+}
+
+#[inline(always)]
+fn capturing(ids: Ids, what: Record, frame: Frame, ctx: &impl EbpfContext) {
+    let filtered = config!(filter.any) != 0;
+    if filtered && !filter::wants(ids) {
+        return;
+    }
+    let Record { sp, kind, flags, .. } = what;
+    let mut record = Record { function_id: cookie(ctx) & !cookie::FLAGS, sp, kind, flags, ..stamped(ids) };
+    if !filtered || filter::passes(&mut record) {
+        capture::submit(record, frame, ctx);
     }
 }
 
@@ -110,7 +157,7 @@ pub fn process(ids: Ids, kind: u16, flags: u16, value: u32) -> bool {
 
 /// A record that has its time and owner. The time is taken before a place in the ring is: see the crate's invariants.
 #[inline(always)]
-fn stamped(ids: Ids) -> Record {
+pub fn stamped(ids: Ids) -> Record {
     // SAFETY: a helper without preconditions.
     let time_ns = unsafe { bpf_ktime_get_boot_ns() };
     Record { time_ns, tgid: ids.tgid, tid: ids.tid, ..Record::default() }
@@ -131,33 +178,65 @@ pub fn submit(record: Record) -> bool {
 /// Delivers a record, or says why that cannot be; it is not counted as lost then.
 #[inline(always)]
 pub fn try_submit(record: Record) -> Result<(), u32> {
-    let ring = ring().ok_or(loss::NO_RING)?;
-    let mut entry = ring.reserve_untyped::<Record>(0).ok_or(loss::RING_FULL)?;
-    entry.write(record);
+    let length = size_of::<Record>() as u64;
+    let event = record.kind == kind::CALL || record.kind == kind::RETURN;
+    let place = if event { Place::reserve(length) } else { Place::reserve_kept(length) }?;
+    // SAFETY: it is as long as a record, and aligned like the ring.
+    unsafe { place.bytes.cast::<Record>().write(record) };
     // Of what a followed process executes, and of one that is stopped, the collector wants to know at once.
     let now = record.kind == kind::EXEC && follow!(enabled) != 0 || record.flags & flags::HELD != 0;
-    entry.submit(if now { u64::from(BPF_RB_FORCE_WAKEUP) } else { wake_flag::<Record>(ring) });
+    if now {
+        place.submit_with(u64::from(BPF_RB_FORCE_WAKEUP));
+    } else {
+        place.submit();
+    }
     Ok(())
 }
 
-#[inline(always)]
-fn submit_wide(mut record: Record, ctx: &impl EbpfContext) {
-    let Some(ring) = ring() else { return count(&record, loss::NO_RING) };
-    record.flags |= flags::REGISTERS;
-    match ring.reserve_untyped::<Wide>(0) {
-        Some(mut entry) => {
-            // SAFETY: every field is an integer, valid as any bytes, and all are written before the submit.
-            let wide = unsafe { entry.assume_init_mut() };
-            wide.record = record;
-            if record.kind == kind::CALL {
-                registers::of_call(ctx, record.sp, &mut wide.registers);
-            } else {
-                registers::of_return(ctx, &mut wide.registers);
-            }
-            entry.submit(wake_flag::<Wide>(ring));
-        }
-        None => count(&record, loss::RING_FULL),
+/// A place in a ring that has been reserved: bytes that are its own until they are submitted.
+pub struct Place {
+    ring: &'static Ring,
+    length: u64,
+    pub bytes: *mut u8,
+}
+
+impl Place {
+    /// Reserves `length` bytes, which the verifier must know, in the ring of this processor; or says why that cannot be.
+    #[inline(always)]
+    pub fn reserve(length: u64) -> Result<Self, u32> {
+        Self::reserve_in(ring().ok_or(loss::NO_RING)?, length)
     }
+
+    /// The same for what must not be lost: in the spare ring if the processor's is full or missing.
+    #[inline(always)]
+    pub fn reserve_kept(length: u64) -> Result<Self, u32> {
+        Self::reserve(length).or_else(|reason| Self::reserve_in(spare_ring().ok_or(reason)?, length))
+    }
+
+    #[inline(always)]
+    fn reserve_in(ring: &'static Ring, length: u64) -> Result<Self, u32> {
+        // SAFETY: the pointer came from a lookup in the array of rings.
+        let bytes = unsafe { bpf_ringbuf_reserve(pointer(ring), length, 0) };
+        if bytes.is_null() { Err(loss::RING_FULL) } else { Ok(Self { ring, length, bytes: bytes.cast() }) }
+    }
+
+    /// Hands them to the collector.
+    #[inline(always)]
+    pub fn submit(self) {
+        let flag = wake_flag(self.ring, self.length);
+        self.submit_with(flag);
+    }
+
+    #[inline(always)]
+    fn submit_with(self, flag: u64) {
+        // SAFETY: what was reserved, and once: this consumes it.
+        unsafe { bpf_ringbuf_submit(self.bytes.cast(), flag) }
+    }
+}
+
+#[inline(always)]
+fn pointer(ring: &Ring) -> *mut c_void {
+    core::ptr::from_ref(ring).cast_mut().cast()
 }
 
 /// The ring of this processor. Uprobe programs run with migration disabled, but not preemption: another task on the
@@ -168,13 +247,21 @@ fn ring() -> Option<&'static Ring> {
     RINGS.get(unsafe { bpf_get_smp_processor_id() })
 }
 
+/// The ring that is kept for what must not be lost. All processors write to it.
+#[inline(always)]
+fn spare_ring() -> Option<&'static Ring> {
+    RINGS.get(config!(spare_ring))
+}
+
 /// Wakes the collector each time the ring has taken another `wake_bytes`; it also polls, so a missed step costs nothing.
 #[inline(always)]
-fn wake_flag<T>(ring: &Ring) -> u64 {
+fn wake_flag(ring: &Ring, length: u64) -> u64 {
     let step = config!(wake_bytes);
-    let map = core::ptr::from_ref(ring).cast_mut().cast();
     // SAFETY: the pointer came from a lookup in the array of rings.
-    let produced = unsafe { bpf_ringbuf_query(map, u64::from(BPF_RB_PROD_POS)) };
-    let length = size_of::<T>() as u64 + RING_HEADER;
-    if produced & step.wrapping_sub(1) < length { u64::from(BPF_RB_FORCE_WAKEUP) } else { u64::from(BPF_RB_NO_WAKEUP) }
+    let produced = unsafe { bpf_ringbuf_query(pointer(ring), u64::from(BPF_RB_PROD_POS)) };
+    if produced & step.wrapping_sub(1) < length + RING_HEADER {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
+    }
 }

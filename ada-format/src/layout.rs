@@ -7,7 +7,7 @@
 //! ```text
 //! index.atf   │ IndexHeader 64 │ IndexEvent 32 │ IndexEvent 32 │ … │ IndexFooter 64 │
 //! detail.atf  │ DetailHeader 64 │ DetailEventHeader 24 + payload │ … │ DetailFooter 64 │
-//!                                                   ├ FunctionPayload 100 + stack
+//!                                                   ├ FunctionPayload 100 + stack + (MemoryBlock 16 + bytes) × n
 //!                                                   └ SignalPayload 20 + registers × 8
 //! ```
 
@@ -34,16 +34,22 @@ pub const FOOTER_SIZE: usize = 64;
 pub const INDEX_EVENT_SIZE: usize = 32;
 /// Length of a [`DetailEventHeader`], in bytes: the smallest `total_length` there can be.
 pub const DETAIL_EVENT_HEADER_SIZE: usize = 24;
-/// Length of a [`FunctionPayload`] without its stack, in bytes.
+/// Length of a [`FunctionPayload`] without what follows it, in bytes.
 pub const FUNCTION_PAYLOAD_SIZE: usize = 100;
+/// Length of a [`MemoryBlock`] without its bytes, in bytes.
+pub const MEMORY_BLOCK_SIZE: usize = 16;
 /// Length of a [`SignalPayload`] without its registers, in bytes.
 pub const SIGNAL_PAYLOAD_SIZE: usize = 20;
 /// The most stack a detail event carries, in bytes.
 pub const MAX_STACK: usize = 512;
+/// The most memory a detail event carries, in bytes, its [`MemoryBlock`]s included.
+pub const MAX_MEMORY: usize = 0xFFFF;
 /// The `detail_seq` of an index event that has no detail.
 pub const NO_DETAIL: u32 = 0xFFFF_FFFF;
 /// The most events one index file holds; a thread with more goes on in a new ordinal.
 pub const MAX_EVENTS: u64 = 0xFFFF_FFFE;
+/// The `function_id` of an exception while no recorded function was running.
+pub const NO_FUNCTION: u64 = u64::MAX;
 /// Bit of [`IndexHeader::flags`]: a detail file exists.
 pub const FLAG_HAS_DETAIL: u32 = 1;
 
@@ -294,7 +300,7 @@ pub struct DetailEventHeader {
     pub timestamp_ns: U64,
 }
 
-/// Registers at a call or a return, followed by `stack_size` bytes of stack.
+/// Registers at a call or a return, followed by `stack_size` bytes of stack and `memory_size` bytes of [`MemoryBlock`]s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct FunctionPayload {
@@ -310,8 +316,24 @@ pub struct FunctionPayload {
     pub stack_pointer: U64,
     /// Bytes of stack that follow, at most [`MAX_STACK`].
     pub stack_size: U16,
+    /// Bytes of memory blocks that follow the stack; 0 in files from before there were any.
+    pub memory_size: U16,
+}
+
+/// A piece of the target's memory, followed by `length` bytes, without padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct MemoryBlock {
+    /// Where it was in the target.
+    pub address: U64,
+    /// Length of the whole in the target, in bytes: more than `length` if it was cut.
+    pub full_length: U32,
+    /// Bytes that follow.
+    pub length: U16,
+    /// Which piece of the function's signature it is: its position there.
+    pub slot: u8,
     /// 0.
-    pub reserved: U16,
+    pub flags: u8,
 }
 
 /// A signal's delivery, followed by `register_count` u64s.
@@ -380,7 +402,10 @@ assert_layout!(DetailEventHeader, DETAIL_EVENT_HEADER_SIZE, {
 });
 assert_layout!(FunctionPayload, FUNCTION_PAYLOAD_SIZE, {
     function_id @ 0, regs @ 8, return_address @ 72, frame_pointer @ 80, stack_pointer @ 88, stack_size @ 96,
-    reserved @ 98,
+    memory_size @ 98,
+});
+assert_layout!(MemoryBlock, MEMORY_BLOCK_SIZE, {
+    address @ 0, full_length @ 8, length @ 12, slot @ 14, flags @ 15,
 });
 assert_layout!(SignalPayload, SIGNAL_PAYLOAD_SIZE, {
     number @ 0, code @ 4, fault_address @ 8, register_count @ 16, reserved @ 18,

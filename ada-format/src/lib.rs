@@ -19,6 +19,9 @@ pub mod read;
 #[cfg(feature = "std")]
 #[forbid(unsafe_code)]
 pub mod session;
+#[cfg(feature = "std")]
+#[forbid(unsafe_code)]
+pub mod values;
 #[forbid(unsafe_code)]
 pub mod wire;
 #[cfg(feature = "std")]

@@ -35,9 +35,11 @@ impl FileBytes {
         // SAFETY: the mapping is private to this value, read-only, and no reference to it outlives the value. What
         // the type system cannot see is that other processes may change the file. Bytes that change under a reader
         // are possible only in a file that is not finalised, beyond what its recorder has reported as written, or
-        // when somebody damages it on purpose: the recorder appends, and rewrites the header once, of which readers
-        // take a copy. A file that somebody cuts while it is mapped ends in SIGBUS, not in wrong memory; a recorder
-        // cuts only what a failed write has left behind, and `recover` works only on sessions nobody records.
+        // when somebody damages it on purpose: the recorder appends; it rewrites the header once, of which readers
+        // take a copy; and it sets an index event's `detail_seq`, a number of four bytes, once from none. A reader
+        // may see either or a mixture, and looks up none of them without checking. A file that somebody cuts while it
+        // is mapped ends in SIGBUS, not in wrong memory; a recorder cuts only what a failed write has left behind, and
+        // `recover` works only on sessions nobody records.
         #[expect(unsafe_code, reason = "there is no safe way to map a file")]
         let map = unsafe { Mmap::map(&file)? };
         Ok(Self(Kind::Mapped(map)))

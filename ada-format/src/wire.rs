@@ -163,7 +163,7 @@ pub mod kind {
     pub const PROCESS_EXIT: u16 = 19;
     /// A process's loader has mapped libraries, or is about to, or has unmapped some; always [`HELD`](super::flags::HELD).
     pub const LIBRARIES: u16 = 20;
-    /// A signal is delivered to the thread; `sp` is the stack pointer that it interrupts.
+    /// A signal is delivered to the thread; its stack pointer is among the registers.
     pub const SIGNAL: u16 = 21;
     /// A function went beyond [`Filter::max_rate`](super::Filter::max_rate) and is recorded no longer; `sp` holds its
     /// calls per second. It may come more than once.
@@ -177,10 +177,8 @@ pub mod cookie {
     pub const STACK_CHECK: u64 = 1 << 63;
     /// Registers and stack are recorded.
     pub const DETAIL: u64 = 1 << 62;
-    /// Memory is copied, too, as [`names::CAPTURES`](super::names::CAPTURES) says; only with [`DETAIL`].
-    pub const CAPTURE: u64 = 1 << 61;
     /// What is not part of the function id.
-    pub const FLAGS: u64 = STACK_CHECK | DETAIL | CAPTURE;
+    pub const FLAGS: u64 = STACK_CHECK | DETAIL;
 }
 
 /// Bits of [`Record::flags`].
@@ -257,10 +255,14 @@ pub struct Config {
     pub detail: u32,
     /// Bytes of stack that are recorded with detail: a multiple of 8, at most 512.
     pub stack_bytes: u32,
-    /// Slots that follow a record with [`flags::MEMORY`]: at most [`MAX_SLOTS`]; 0 if no function has [`cookie::CAPTURE`].
+    /// Slots that follow a record with [`flags::MEMORY`]: at most [`MAX_SLOTS`]; 0 if none has any.
     pub capture_slots: u32,
     /// Room for bytes in each slot: a multiple of 8, at most [`MAX_CAPTURE_BYTES`].
     pub capture_bytes: u32,
+    /// Which of [`names::RINGS`] is kept for what must not be lost; its processors' come before it.
+    pub spare_ring: u32,
+    /// 0.
+    pub reserved: u32,
     /// What is left out.
     pub filter: Filter,
 }
@@ -295,6 +297,8 @@ impl Filter {
 pub struct Follow {
     /// 1 = new processes of recorded ones are recorded.
     pub enabled: u32,
+    /// 1 = the rest is known, so that the ends of processes can be told.
+    pub known: u32,
     /// `task_struct.pid`
     pub task_pid: u32,
     /// `task_struct.tgid`
@@ -341,6 +345,12 @@ pub mod names {
     pub const ENTRY: &str = "function_entry";
     /// The program behind every function return that a return probe sees.
     pub const RETURN: &str = "function_return";
+    /// The program behind the entries of functions of which memory is copied ([`CAPTURES`]); it may sleep.
+    pub const ENTRY_CAPTURING: &str = "entry_capturing";
+    /// The same for returns that a return probe sees.
+    pub const RETURN_CAPTURING: &str = "return_capturing";
+    /// The same for the instructions by which they are left.
+    pub const EXIT_CAPTURING: &str = "exit_capturing";
     /// The program behind the instructions by which a function is left.
     pub const EXIT: &str = "function_exit";
     /// The program behind the entries of Go's functions.
@@ -351,7 +361,7 @@ pub mod names {
     pub const THREAD_EXIT: &str = "thread_exit";
     /// Raw tracepoint program: a process executes another program.
     pub const EXEC: &str = "process_exec";
-    /// Array of maps: a ring buffer for each processor.
+    /// Array of maps: a ring buffer for each processor, and one for what must not be lost.
     pub const RINGS: &str = "RINGS";
     /// Array of [`Drops`](super::Drops) by processor, mappable.
     pub const DROPS: &str = "DROPS";
@@ -402,7 +412,7 @@ const _: () = assert!(size_of::<Detail>() == 96);
 const _: () = assert!(size_of::<Slot>() == 16);
 const _: () = assert!(size_of::<Signal>() == 296);
 const _: () = assert!(size_of::<Piece>() == 12);
-const _: () = assert!(size_of::<Config>() == 80);
+const _: () = assert!(size_of::<Config>() == 88);
 const _: () = assert!(size_of::<Filter>() == 32);
 const _: () = assert!(size_of::<Drops>() == 64);
-const _: () = assert!(size_of::<Follow>() == 16 * 4);
+const _: () = assert!(size_of::<Follow>() == 17 * 4);

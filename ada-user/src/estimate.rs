@@ -66,9 +66,10 @@ pub fn price_ns(site: Price, returns: &Returns) -> u64 {
 }
 
 impl<'a> Estimate<'a> {
-    /// What it would cost to record `plan`, of whose functions there were so many `calls` (by function id) within `elapsed`.
+    /// What it would cost to record `plan`, of whose functions there were so many `calls` (by function id) within `elapsed`;
+    /// those with detail with so much stack.
     #[must_use]
-    pub fn new(plan: &'a Plan, calls: &BTreeMap<u64, u64>, elapsed: Duration, detail: bool) -> Self {
+    pub fn new(plan: &'a Plan, calls: &BTreeMap<u64, u64>, elapsed: Duration, stack_bytes: u32) -> Self {
         let all: u64 = calls.values().sum();
         let seconds = elapsed.as_secs_f64().max(1e-9);
         let rated = |function: &'a Function| {
@@ -79,9 +80,9 @@ impl<'a> Estimate<'a> {
         functions.sort_by_key(|rated| std::cmp::Reverse(rated.calls));
         let events: u64 = functions.iter().map(|rated| rated.calls * rated.events()).sum();
         let busy_ns: u64 = functions.iter().map(|rated| rated.calls * rated.price_ns()).sum();
-        let event_bytes = if detail { EVENT_BYTES + DETAIL_BYTES } else { EVENT_BYTES };
+        let bytes: f64 = functions.iter().map(|rated| rated.calls as f64 * rated.bytes(stack_bytes)).sum();
         let events_per_s = events as f64 / seconds;
-        let (bytes_per_s, busy) = (events_per_s * event_bytes, busy_ns as f64 / 1e9 / seconds);
+        let (bytes_per_s, busy) = (bytes / seconds, busy_ns as f64 / 1e9 / seconds);
         Self { elapsed, functions, calls: all, events_per_s, bytes_per_s, busy }
     }
 
@@ -102,6 +103,13 @@ impl<'a> Estimate<'a> {
 }
 
 impl Rated<'_> {
+    /// What one of its calls takes on disk, with its return, in bytes.
+    fn bytes(&self, stack_bytes: u32) -> f64 {
+        let index = self.events() as f64 * EVENT_BYTES;
+        let detail = self.events() as f64 * DETAIL_BYTES + f64::from(stack_bytes);
+        if self.function.detail { index + detail } else { index }
+    }
+
     /// What one of its calls costs, in nanoseconds.
     #[must_use]
     pub fn price_ns(&self) -> u64 {
@@ -116,6 +124,7 @@ impl Rated<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exits::{Exit, Leaves};
     use crate::plan::{FunctionId, ModuleId};
 
     fn function(index: u32, price: Price, returns: Returns) -> Function {
@@ -130,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_call_costs_what_its_sites_do() {
-        let exits = Returns::Exits(vec![8]);
+        let exits = Returns::Exits(vec![Exit { at: 8, by: Leaves::ByReturn }]);
         assert_eq!(price_ns(Price::Call, &Returns::Probe), 990 + 260);
         assert_eq!(price_ns(Price::Emulated, &Returns::NotRecorded("no")), 910 + 130);
         // An exit is stepped, whatever the entry costs.
@@ -148,7 +157,7 @@ mod tests {
         ];
         let plan = Plan { functions, ..Plan::default() };
         let calls = BTreeMap::from([(0, 100), (1, 1000)]);
-        let estimate = Estimate::new(&plan, &calls, Duration::from_secs(2), false);
+        let estimate = Estimate::new(&plan, &calls, Duration::from_secs(2), 128);
         assert_eq!((estimate.calls, estimate.functions.len()), (1100, 2));
         assert_eq!(estimate.functions[0].function.name, "f1");
         assert!((estimate.events_per_s - 1050.0).abs() < 1e-6);
@@ -156,14 +165,16 @@ mod tests {
         let busy_ns = 100 * (910 + 130) + 1000 * (1170 + 260);
         assert!((estimate.busy - f64::from(busy_ns) / 2e9).abs() < 1e-12);
         assert_eq!(estimate.dominating().len(), 1);
-        let detail = Estimate::new(&plan, &calls, Duration::from_secs(2), true);
-        assert!((detail.bytes_per_s - 156.0 * 1050.0).abs() < 1e-6);
+        let mut plan = plan.clone();
+        plan.functions.iter_mut().for_each(|function| function.detail = true);
+        let detail = Estimate::new(&plan, &calls, Duration::from_secs(2), 128);
+        assert!((detail.bytes_per_s - (156.0 * 1050.0 + 128.0 * 550.0)).abs() < 1e-6);
     }
 
     #[test]
     fn nothing_called_costs_nothing() {
         let plan = Plan::default();
-        let estimate = Estimate::new(&plan, &BTreeMap::new(), Duration::ZERO, false);
+        let estimate = Estimate::new(&plan, &BTreeMap::new(), Duration::ZERO, 128);
         assert!(estimate.functions.is_empty() && estimate.dominating().is_empty());
         assert!(estimate.events_per_s == 0.0 && estimate.busy == 0.0);
     }

@@ -8,7 +8,7 @@
 //! instructions of the sweep, gives no sites at all: a probe inside an instruction would change the program.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     ops::Range,
 };
 
@@ -28,11 +28,29 @@ pub trait CodeMap {
     fn starts_anything(&self, address: u64) -> bool;
 }
 
+/// An instruction by which a function is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Its virtual address; in a plan its file offset.
+    pub at: u64,
+    /// What it does.
+    pub by: Leaves,
+}
+
+/// How a function is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// It returns: what it gives back is in the value registers.
+    ByReturn,
+    /// It jumps to another function, which will return in its place: nobody knows yet what.
+    ByJump,
+}
+
 /// How a function is left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exits {
-    /// Virtual addresses, in order.
-    pub sites: Vec<u64>,
+    /// In the order of their virtual addresses.
+    pub sites: Vec<Exit>,
     /// Whether something can be thrown through it, or past the return address that it leaves to another function: it
     /// calls others or ends in a jump to them.
     pub may_throw: bool,
@@ -66,7 +84,7 @@ pub fn find(range: Range<u64>, map: &impl CodeMap) -> Result<Exits, NoExits> {
     let size = range.end.checked_sub(range.start).filter(|size| *size > 0).ok_or(NoExits::Size)?;
     let code = map.code(range.start, size).filter(|code| code.len() as u64 == size);
     let code = code.ok_or(NoExits::Undecodable(range.start))?;
-    let mut search = Search { range: range.clone(), map, sites: BTreeSet::new(), may_throw: false, parts: Vec::new() };
+    let mut search = Search { range: range.clone(), map, sites: BTreeMap::new(), may_throw: false, parts: Vec::new() };
     let mut starts = HashSet::new();
     let mut targets = Vec::new();
     for instruction in decoder(range.start, code) {
@@ -84,13 +102,14 @@ pub fn find(range: Range<u64>, map: &impl CodeMap) -> Result<Exits, NoExits> {
     if search.sites.is_empty() {
         return Err(NoExits::NeverLeft);
     }
-    Ok(Exits { sites: search.sites.into_iter().collect(), may_throw: search.may_throw })
+    let sites = search.sites.into_iter().map(|(at, by)| Exit { at, by }).collect();
+    Ok(Exits { sites, may_throw: search.may_throw })
 }
 
 struct Search<'a, M> {
     range: Range<u64>,
     map: &'a M,
-    sites: BTreeSet<u64>,
+    sites: BTreeMap<u64, Leaves>,
     may_throw: bool,
     /// Addresses outside of the range that belong to the function, not yet followed.
     parts: Vec<u64>,
@@ -101,7 +120,7 @@ impl<M: CodeMap> Search<'_, M> {
     fn look_at(&mut self, instruction: &Instruction) {
         match instruction.flow_control() {
             FlowControl::Return => {
-                self.sites.insert(instruction.ip());
+                self.sites.insert(instruction.ip(), Leaves::ByReturn);
             }
             FlowControl::Call | FlowControl::IndirectCall | FlowControl::IndirectBranch => self.may_throw = true,
             FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => self.look_at_branch(instruction),
@@ -115,7 +134,7 @@ impl<M: CodeMap> Search<'_, M> {
         let Some(target) = branch_target(instruction).filter(|target| !self.range.contains(target)) else { return };
         let conditional = instruction.flow_control() == FlowControl::ConditionalBranch;
         if self.map.starts_function(target) && !conditional {
-            self.sites.insert(instruction.ip());
+            self.sites.insert(instruction.ip(), Leaves::ByJump);
             self.may_throw = true;
         } else {
             self.parts.push(target);
@@ -202,11 +221,15 @@ mod tests {
         Text { bytes: bytes.to_vec(), functions: functions.to_vec() }
     }
 
+    fn returns(at: &[u64]) -> Vec<Exit> {
+        at.iter().map(|at| Exit { at: *at, by: Leaves::ByReturn }).collect()
+    }
+
     #[test]
     fn every_ret_is_an_exit() {
         // test edi,edi; je +1; ret; mov eax,edi; ret
         let map = text(&[0x85, 0xff, 0x74, 0x01, 0xc3, 0x89, 0xf8, 0xc3], &[0x1000]);
-        assert_eq!(find(0x1000..0x1008, &map), Ok(Exits { sites: vec![0x1004, 0x1007], may_throw: false }));
+        assert_eq!(find(0x1000..0x1008, &map), Ok(Exits { sites: returns(&[0x1004, 0x1007]), may_throw: false }));
     }
 
     #[test]
@@ -216,21 +239,21 @@ mod tests {
             &[0xe8, 0x0b, 0, 0, 0, 0xe9, 0x06, 0, 0, 0, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xc3],
             &[0x1000, 0x1010],
         );
-        assert_eq!(find(0x1000..0x100a, &map), Ok(Exits { sites: vec![0x1005], may_throw: true }));
+        assert_eq!(find(0x1000..0x100a, &map), Ok(Exits { sites: vec![Exit { at: 0x1005, by: Leaves::ByJump }], may_throw: true }));
     }
 
     #[test]
     fn a_cold_part_is_followed_and_its_return_found() {
         // jne 0x1004 (the part); ret; int3 | part: nop; ret
         let map = text(&[0x75, 0x02, 0xc3, 0xcc, 0x90, 0xc3], &[0x1000]);
-        assert_eq!(find(0x1000..0x1003, &map), Ok(Exits { sites: vec![0x1002, 0x1005], may_throw: false }));
+        assert_eq!(find(0x1000..0x1003, &map), Ok(Exits { sites: returns(&[0x1002, 0x1005]), may_throw: false }));
     }
 
     #[test]
     fn a_cold_part_ends_where_something_else_starts() {
         // jne 0x1004; ret; int3 | part: nop; then another function's ret at 0x1005
         let map = text(&[0x75, 0x02, 0xc3, 0xcc, 0x90, 0xc3], &[0x1000, 0x1005]);
-        assert_eq!(find(0x1000..0x1003, &map), Ok(Exits { sites: vec![0x1002], may_throw: false }));
+        assert_eq!(find(0x1000..0x1003, &map), Ok(Exits { sites: returns(&[0x1002]), may_throw: false }));
     }
 
     #[test]

@@ -145,7 +145,12 @@ fn skip(report: &mut ProbeReport, function: &Function, why: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exits::{Exit, Leaves};
     use crate::plan::FunctionId;
+
+    fn exits() -> Returns {
+        Returns::Exits(vec![Exit { at: 8, by: Leaves::ByReturn }])
+    }
 
     fn function(index: u32, returns: Returns) -> Function {
         Function { id: FunctionId::new(ModuleId(0), index), name: format!("f{index}"), returns, ..Function::default() }
@@ -194,12 +199,12 @@ mod tests {
 
     #[test]
     fn calls_of_go_are_not_timed() {
-        let mut plan = go_plan(&Returns::Exits(vec![8]));
+        let mut plan = go_plan(&exits());
         timed().fit(&mut plan).unwrap();
         assert!(plan.functions.len() == 1 && plan.functions[0].name == "f1", "{:?}", plan.functions);
         let [skipped] = &plan.probes[0].skipped[..] else { panic!("{:?}", plan.probes) };
         assert!(skipped.symbol == "f0" && skipped.why.ends_with(GOROUTINES), "{skipped:?}");
-        let mut plan = go_plan(&Returns::Exits(vec![8]));
+        let mut plan = go_plan(&exits());
         plan.functions.truncate(1);
         assert_eq!(timed().fit(&mut plan), Err(FilterError::Untimed { why: GOROUTINES }));
     }
@@ -209,17 +214,17 @@ mod tests {
         let limited = Filters { max_rate: NonZeroU64::new(9), ..Filters::default() };
         for filters in [sampled(), limited] {
             let (mut with, mut without) =
-                (go_plan(&Returns::Exits(vec![8])), go_plan(&Returns::NotRecorded("--entry-only")));
+                (go_plan(&exits()), go_plan(&Returns::NotRecorded("--entry-only")));
             assert_eq!(filters.fit(&mut with), Err(FilterError::Goroutines { path: "m0".into() }));
             assert_eq!(filters.fit(&mut without), Ok(()));
             assert_eq!(without, go_plan(&Returns::NotRecorded("--entry-only")));
         }
-        assert_eq!(Filters::default().fit(&mut go_plan(&Returns::Exits(vec![8]))), Ok(()));
+        assert_eq!(Filters::default().fit(&mut go_plan(&exits())), Ok(()));
     }
 
     #[test]
     fn what_is_found_later_is_left_out_where_it_would_be_refused() {
-        let mut plan = go_plan(&Returns::Exits(vec![8]));
+        let mut plan = go_plan(&exits());
         assert_eq!(sampled().leave_out(&mut plan), Some(GOROUTINES));
         assert_eq!(plan.functions.iter().map(|function| &function.name[..]).collect::<Vec<_>>(), ["f1"]);
     }

@@ -6,6 +6,7 @@
 pub mod backend;
 pub mod clock;
 pub mod collect;
+pub mod control;
 pub mod disasm;
 pub mod doctor;
 pub mod elf;
@@ -27,3 +28,6 @@ pub mod session;
 pub mod spec;
 pub mod suggest;
 pub mod target;
+pub mod timespan;
+pub mod trigger;
+pub mod types;

@@ -5,10 +5,13 @@
 
 use std::path::PathBuf;
 
-use ada_format::wire::Capture;
+use ada_format::manifest::Signature;
+use ada_format::wire::{Capture, Piece, piece};
 
 use crate::backend::Refusal;
+use crate::exits::Exit;
 use crate::placement::Price;
+use crate::types::Missing;
 
 /// Index into [`Plan::modules`]; also the upper half of a function id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +90,8 @@ pub struct Function {
     pub detail: bool,
     /// The memory that is copied at its calls and returns, if any; only with `detail`.
     pub capture: Option<Box<Capture>>,
+    /// What it takes and gives back, if that is known; only with `detail`.
+    pub signature: Option<Box<Signature>>,
 }
 
 impl Function {
@@ -106,8 +111,8 @@ pub enum Returns {
     /// crosses the frame ends the target.
     #[default]
     Probe,
-    /// By a probe on each instruction that leaves the function, at these file offsets: changes nothing on the stack.
-    Exits(Vec<u64>),
+    /// By a probe on each instruction that leaves the function: changes nothing on the stack.
+    Exits(Vec<Exit>),
 }
 
 impl Returns {
@@ -169,4 +174,17 @@ pub struct Plan {
     pub probes: Vec<ProbeReport>,
     /// Files of names that belong to none of the modules.
     pub unused_symbols: Vec<PathBuf>,
+    /// Functions with detail whose types were looked for in vain.
+    pub untyped: Vec<Missing>,
+}
+
+impl Plan {
+    /// Pieces of memory that are copied at a call or return of one of its functions: the most of any.
+    #[must_use]
+    pub fn capture_slots(&self) -> u32 {
+        let last = |pieces: &[Piece]| pieces.iter().rposition(|piece| piece.kind != piece::NONE).map_or(0, |at| at + 1);
+        let of = |capture: &Capture| last(&capture.call).max(last(&capture.ret));
+        let captures = self.functions.iter().filter_map(|function| function.capture.as_deref());
+        captures.map(of).max().map_or(0, |slots| slots as u32)
+    }
 }

@@ -57,6 +57,18 @@ pub fn go(source: &str, flags: &str) -> PathBuf {
     })
 }
 
+/// Builds `fixtures/<source>`, one file of Rust, with debug information and the optimisation of a usual test build.
+///
+/// # Panics
+/// If it does not compile.
+#[must_use]
+pub fn rust(source: &str) -> PathBuf {
+    let flags = ["-g", "-C", "opt-level=1", "--edition", "2024"];
+    cached(source, &format!("{}-rust", source.trim_end_matches(".rs")), &flags, |output| {
+        done(Command::new("rustc").args(flags).arg("-o").arg(output).arg(folder().join(source)));
+    })
+}
+
 /// The 32-bit program, which no compiler for it need be there for.
 ///
 /// # Panics

@@ -23,6 +23,13 @@ pub fn program(program: &str) -> bool {
     met(program, find(program))
 }
 
+/// Whether a process that crashes leaves a core file in its working folder.
+#[must_use]
+pub fn core_files() -> bool {
+    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+    met("core files", pattern.starts_with("core"))
+}
+
 /// Whether `command` succeeds, as the proof that the machine has `what`.
 #[must_use]
 pub fn works(what: &str, command: &mut Command) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use ada_format::layout::{EventKind, IndexEvent};
+use ada_format::layout::{EventKind, IndexEvent, NO_FUNCTION};
 use ada_format::read::{SessionReader, ThreadReader};
 use serde_json::Value;
 
@@ -35,6 +35,14 @@ pub struct Event {
     pub depth: u32,
     /// OS thread id.
     pub tid: u32,
+}
+
+impl Event {
+    /// Whether it is an exception that came while no recorded function ran.
+    #[must_use]
+    pub fn is_outside_functions(&self) -> bool {
+        self.kind == Kind::Exception && self.function == NO_FUNCTION
+    }
 }
 
 /// One thread folder.
@@ -142,12 +150,22 @@ impl Session {
         counts
     }
 
-    /// The name of a function, by the manifest.
+    /// Leaves out the threads that only received signals.
+    #[must_use]
+    pub fn callers(mut self) -> Self {
+        self.threads.retain(|thread| thread.events.iter().any(|event| event.kind != Kind::Exception));
+        self
+    }
+
+    /// The name of a function, by the manifest; empty for what is outside all of them.
     ///
     /// # Panics
     /// If the manifest does not have it.
     #[must_use]
     pub fn name(&self, function: u64) -> &str {
+        if function == NO_FUNCTION {
+            return "";
+        }
         self.names.get(&function).unwrap_or_else(|| panic!("the manifest names no function {function:#x}"))
     }
 

@@ -4,8 +4,8 @@
 //! outer {
 //!   leaf;                   a call and its return
 //!   2x middle { leaf; }     … twice, one after the other, the same
-//!   jumper (no return) {    a call whose return never came
-//!     leaf;
+//!   jumper (left) {         a call that longjmp or an exception left
+//!     leaf (no return);     a call of whose end nothing is known
 //!   }
 //! }
 //! ```
@@ -19,7 +19,7 @@ use crate::session::{Event, Kind};
 #[derive(Debug, Default)]
 struct Node {
     name: String,
-    returned: bool,
+    end: Option<Kind>,
     within: Vec<Node>,
 }
 
@@ -42,7 +42,12 @@ pub fn check(events: &[Event]) {
                 assert_eq!(stack[depth], event.function, "another function returns than was called: {event:?}");
                 stack.truncate(depth);
             }
-            Kind::Exception => {}
+            Kind::Exception if depth < stack.len() => {
+                assert_eq!(stack[depth], event.function, "another function is left than was called: {event:?}");
+                stack.truncate(depth);
+            }
+            // A signal, within the innermost call.
+            Kind::Exception => assert_eq!(depth, stack.len(), "a signal at another depth: {event:?}"),
         }
     }
 }
@@ -81,7 +86,12 @@ pub fn draw(events: &[Event], name: impl Fn(u64) -> String) -> String {
             }
             Kind::Return => {
                 close(&mut stack, depth + 1);
-                stack.last_mut().expect("the call that returns").returned = true;
+                stack.last_mut().expect("the call that returns").end = Some(Kind::Return);
+                close(&mut stack, depth);
+            }
+            Kind::Exception if stack.len() > depth + 1 => {
+                close(&mut stack, depth + 1);
+                stack.last_mut().expect("the call that is left").end = Some(Kind::Exception);
                 close(&mut stack, depth);
             }
             Kind::Exception => {}
@@ -110,7 +120,11 @@ fn lines(nodes: &[Node], depth: usize) -> String {
 }
 
 fn one(node: &Node, depth: usize) -> String {
-    let mark = if node.returned { "" } else { " (no return)" };
+    let mark = match node.end {
+        Some(Kind::Return) => "",
+        Some(_) => " (left)",
+        None => " (no return)",
+    };
     if node.within.is_empty() {
         return format!("{}{mark};\n", node.name);
     }
@@ -145,7 +159,7 @@ mod tests {
 
     #[test]
     fn draws_nesting_repetition_and_missing_returns() {
-        use Kind::{Call, Return};
+        use Kind::{Call, Exception, Return};
         let text = drawn(&[
             (Call, 1, 0),
             (Call, 2, 1),
@@ -154,10 +168,12 @@ mod tests {
             (Return, 2, 1),
             (Call, 3, 1),
             (Call, 2, 2),
+            (Exception, 2, 3),
+            (Exception, 2, 2),
             (Return, 1, 0),
             (Call, 2, 0),
         ]);
-        let want = "f1 {\n  2x f2;\n  f3 (no return) {\n    f2 (no return);\n  }\n}\nf2 (no return);\n";
+        let want = "f1 {\n  2x f2;\n  f3 (no return) {\n    f2 (left);\n  }\n}\nf2 (no return);\n";
         assert_eq!(text, want);
     }
 

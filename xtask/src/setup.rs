@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::{apt, cmd};
 
 /// A program that the tests or the benches start, and the Debian package it is in.
-const PROGRAMS: [(&str, &str); 19] = [
+const PROGRAMS: [(&str, &str); 20] = [
     ("gcc", "gcc"),
     ("g++", "g++"),
     ("objdump", "binutils"),
@@ -18,6 +18,7 @@ const PROGRAMS: [(&str, &str); 19] = [
     ("perf", "linux-perf"),
     ("uftrace", "uftrace"),
     ("gdb", "gdb"),
+    ("dwz", "dwz"),
     ("strace", "strace"),
     ("podman", "podman"),
     ("runc", "runc"),

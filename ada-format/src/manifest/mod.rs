@@ -5,8 +5,10 @@
 
 mod file;
 mod process;
+mod signature;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +17,10 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::file::read_json;
 pub use self::file::{FUNCTIONS_FILE, INLINE_FUNCTIONS, MANIFEST_FILE, ManifestError};
 pub use self::process::{Function, Module, Probe, Process, SkippedSymbol};
+pub use self::signature::{
+    Condition, Field, Form, Location, MAX_ENUMERATORS, Named, Parameter, Part, Signature, Source, Value,
+};
+pub use self::window::{Trigger, Window};
 
 /// The manifest's version of the format.
 pub const FORMAT_VERSION: &str = "2.1";
@@ -53,6 +59,10 @@ pub struct Manifest {
     pub time_start_ns: u64,
     /// Last timestamp of all threads.
     pub time_end_ns: u64,
+    /// From when on the session holds everything, if what lay before was deleted to keep it small; none if it holds
+    /// everything from its start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub complete_from_ns: Option<u64>,
     /// Events of all threads.
     pub event_count: u64,
     /// What was traced.
@@ -95,6 +105,7 @@ impl Default for Manifest {
             session: Session::default(),
             time_start_ns: 0,
             time_end_ns: 0,
+            complete_from_ns: None,
             event_count: 0,
             process: Vec::new(),
             probes: Vec::new(),
@@ -212,7 +223,8 @@ pub struct Thread {
     pub time_end_ns: u64,
     /// Events of this thread that were lost.
     pub lost: u64,
-    /// The ordinal that this one goes on from, if the thread had more events than a file holds.
+    /// The ordinal that this one goes on from, if the thread has several. That folder may have been deleted; the first
+    /// events of this one may then be deeper than 0, and returns among them whose calls were deleted.
     pub continues: Option<u32>,
     /// Calls that ended without a return event: unwound, jumped over or killed.
     pub missed_returns: u64,
@@ -256,16 +268,4 @@ pub struct Muted {
     pub at_ns: u64,
     /// Its calls per second by then.
     pub calls_per_s: u64,
-}
-
-/// A time around triggers, in which detail was kept.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Window {
-    /// Its start.
-    pub start_ns: u64,
-    /// Its end.
-    pub end_ns: u64,
-    /// What triggered it.
-    pub triggers: Vec<serde_json::Value>,
 }

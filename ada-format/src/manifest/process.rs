@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Signature;
+
 /// A traced process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -86,4 +88,7 @@ pub struct Function {
     pub size: u64,
     /// Offset in the module's file at which the probe sits.
     pub probe_offset: u64,
+    /// What it takes and gives back, if that was asked for and is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Box<Signature>>,
 }

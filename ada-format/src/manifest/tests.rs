@@ -29,9 +29,17 @@ fn full() -> Manifest {
             gaps: vec![Gap { after_index_seq: Some(0), count: 5, ..Gap::default() }],
         },
         muted: vec![Muted { function_id: 7, at_ns: 8, calls_per_s: 9 }],
-        windows: vec![Window { start_ns: 1, end_ns: 2, triggers: vec!["t".into()] }],
+        complete_from_ns: Some(1),
+        windows: vec![window()],
         ..Manifest::default()
     }
+}
+
+fn window() -> Window {
+    let slow = Trigger { kind: "slow".into(), at_ns: 2, what: "slow=f>1ms".into(), ..Trigger::default() };
+    let symbol = Trigger { kind: "symbol".into(), thread: Some(3), index_seq: Some(u64::MAX), ..slow.clone() };
+    let triggers = vec![slow, symbol];
+    Window { start_ns: 1, end_ns: 2, pre_roll_ns: 1, complete: true, details: 9, triggers, ..Window::default() }
 }
 
 fn functions(count: u64) -> Vec<Function> {
@@ -62,6 +70,25 @@ fn keys_may_be_missing_or_unknown() {
     assert_eq!((manifest.time_start_ns, manifest.time_end_ns), (5, 0));
     manifest.write_atomic(dir.path()).unwrap();
     assert_eq!(Manifest::read(dir.path()).unwrap().extra["later"]["a"][0], 1);
+}
+
+#[test]
+fn triggers_of_any_shape_are_read_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = r#"{"threads": [], "windows": [{"start_ns": 1, "later": [2], "triggers": [
+        "t", 7, null, {"kind": "mark", "at_ns": 18446744073709551615, "by": {"pid": 3}},
+        {"kind": 1, "at_ns": "soon", "thread": -1, "index_seq": 1.5, "what": "x"}]}]}"#;
+    fs::write(dir.path().join(MANIFEST_FILE), text).unwrap();
+    let manifest = Manifest::read(dir.path()).unwrap();
+    let window = &manifest.windows[0];
+    assert_eq!((window.start_ns, window.complete, &window.extra["later"][0]), (1, false, &2.into()));
+    let what: Vec<_> = window.triggers.iter().map(|trigger| trigger.what.as_str()).collect();
+    assert_eq!(what, ["t", "7", "null", "", "x"]);
+    let mark = &window.triggers[3];
+    assert_eq!((mark.kind.as_str(), mark.at_ns, &mark.extra["by"]["pid"]), ("mark", u64::MAX, &3.into()));
+    assert_eq!(window.triggers[4], Trigger { what: "x".into(), ..Trigger::default() });
+    manifest.write_atomic(dir.path()).unwrap();
+    assert_eq!(Manifest::read(dir.path()).unwrap(), manifest);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use zerocopy::little_endian::U64;
 use super::error::{About, ReadError};
 use crate::layout::{
     DETAIL_EVENT_HEADER_SIZE, DETAIL_FOOTER_MAGIC, DETAIL_MAGIC, DetailEventHeader, DetailFooter, DetailHeader,
-    DetailType, FOOTER_SIZE, FunctionPayload, HEADER_SIZE, LITTLE_ENDIAN, SignalPayload, VERSION,
+    DetailType, FOOTER_SIZE, FunctionPayload, HEADER_SIZE, LITTLE_ENDIAN, MemoryBlock, SignalPayload, VERSION,
 };
 use crate::map::FileBytes;
 
@@ -202,6 +202,11 @@ fn event_at(bytes: &[u8], start: usize) -> Option<DetailEvent<'_>> {
     Some(DetailEvent { header, payload })
 }
 
+/// The first `length` bytes, or all there are, and what is behind them.
+fn split(bytes: &[u8], length: u16) -> (&[u8], &[u8]) {
+    bytes.split_at_checked(length.into()).unwrap_or((bytes, &[]))
+}
+
 fn read_header(bytes: &[u8], about: About<'_>) -> Result<DetailHeader, ReadError> {
     let (header, _) = DetailHeader::read_from_prefix(bytes).map_err(|_| about.too_short(bytes))?;
     about.check_magic(0, header.magic, DETAIL_MAGIC)?;
@@ -278,8 +283,8 @@ impl<'a> DetailEvent<'a> {
         self.payload
     }
 
-    /// The payload; `None` if its type is unknown or it is too short for it. A stack or register count that the
-    /// payload's length does not bear out is cut to what is there.
+    /// The payload; `None` if its type is unknown or it is too short for it. A count of stack, memory or
+    /// registers that the payload's length does not bear out is cut to what is there.
     #[must_use]
     pub fn payload(&self) -> Option<Payload<'a>> {
         match self.detail_type()? {
@@ -290,8 +295,9 @@ impl<'a> DetailEvent<'a> {
 
     fn function(&self) -> Option<FunctionEvent<'a>> {
         let (fixed, rest) = FunctionPayload::ref_from_prefix(self.payload).ok()?;
-        let stack = rest.get(..usize::from(fixed.stack_size.get())).unwrap_or(rest);
-        Some(FunctionEvent { fixed, stack })
+        let (stack, rest) = split(rest, fixed.stack_size.get());
+        let (memory, _) = split(rest, fixed.memory_size.get());
+        Some(FunctionEvent { fixed, stack, memory })
     }
 
     fn signal(&self) -> Option<SignalEvent<'a>> {
@@ -316,13 +322,43 @@ pub enum Payload<'a> {
     Signal(SignalEvent<'a>),
 }
 
-/// Registers and stack at a call or return.
+/// Registers, stack and memory at a call or return.
 #[derive(Clone, Copy, Debug)]
 pub struct FunctionEvent<'a> {
     /// The registers.
     pub fixed: &'a FunctionPayload,
     /// The stack, upwards from the stack pointer.
     pub stack: &'a [u8],
+    /// The memory blocks.
+    memory: &'a [u8],
+}
+
+impl<'a> FunctionEvent<'a> {
+    /// What arguments or values pointed at, in the file's order. A piece whose length the event does not bear out is
+    /// cut to what is there.
+    pub fn memory(&self) -> impl Iterator<Item = MemoryEvent<'a>> + use<'a> {
+        let mut rest = self.memory;
+        std::iter::from_fn(move || {
+            let (block, behind) = MemoryBlock::ref_from_prefix(rest).ok()?;
+            let (bytes, next) = split(behind, block.length.get());
+            rest = next;
+            let full_length = block.full_length.get();
+            Some(MemoryEvent { slot: block.slot, address: block.address.get(), full_length, bytes })
+        })
+    }
+}
+
+/// A piece of the target's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryEvent<'a> {
+    /// Which piece of the function's signature it is: its position there.
+    pub slot: u8,
+    /// Where it was in the target.
+    pub address: u64,
+    /// Length of the whole in the target, in bytes: more than that of `bytes` if it was cut.
+    pub full_length: u32,
+    /// What was copied of it.
+    pub bytes: &'a [u8],
 }
 
 /// A signal's delivery.

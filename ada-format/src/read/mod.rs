@@ -11,7 +11,7 @@ mod merge;
 mod session;
 mod thread;
 
-pub use self::detail::{DetailEvent, DetailReader, FunctionEvent, Payload, SignalEvent};
+pub use self::detail::{DetailEvent, DetailReader, FunctionEvent, MemoryEvent, Payload, SignalEvent};
 pub use self::error::ReadError;
 pub use self::index::IndexReader;
 pub use self::merge::{Merged, MergedEvent};

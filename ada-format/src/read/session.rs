@@ -1,6 +1,7 @@
 //! A session's folder: the manifest and every thread that can be read.
 //!
-//! Invariant: one broken thread never hides another; it is reported by its folder's name.
+//! Invariant: one broken thread never hides another; it is reported by its folder's name. A folder that its recorder
+//! deleted, to keep the session small, is not broken, whatever names it still.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -64,14 +65,19 @@ impl SessionReader {
     /// [`ReadError`] if the folder or its manifest cannot be read. Threads that cannot be read are in
     /// [`broken`](Self::broken) instead.
     pub fn open(dir: &Path) -> Result<Self, ReadError> {
+        // Before the manifest, which says that folders are deleted before the first one is.
+        let found = session::thread_ids(dir);
         let manifest = Manifest::read(dir)?;
-        let in_folder = session::thread_ids(dir).map_err(|source| ReadError::Open { path: dir.to_owned(), source })?;
-        let ids: BTreeSet<u32> = in_folder.into_iter().chain(manifest.threads.iter().map(|thread| thread.id)).collect();
+        let found = found.map_err(|source| ReadError::Open { path: dir.to_owned(), source })?;
+        let found: BTreeSet<u32> = found.into_iter().collect();
+        let ids: BTreeSet<u32> = manifest.threads.iter().map(|thread| thread.id).chain(found.iter().copied()).collect();
+        let may_be_deleted = |id| manifest.complete_from_ns.is_some() || found.contains(&id);
         let (mut threads, mut broken) = (Vec::new(), Vec::new());
         for id in ids {
             let folder = session::thread_folder(dir, id);
             match ThreadReader::open(&folder) {
                 Ok(thread) => threads.push(thread),
+                Err(_) if may_be_deleted(id) && !folder.exists() => {}
                 Err(error) => broken.push(BrokenThread { id, folder, error }),
             }
         }

@@ -120,16 +120,17 @@ impl<B: AsRef<[u8]>> ThreadReader<B> {
     }
 
     /// The index event that the detail event at `detail_seq` belongs to; `None` if there is no such detail event, or
-    /// the index event was not written before the recorder was killed. Its position is the detail event's `index_seq`.
+    /// the recorder was killed before it wrote the index event, or its link. Its position is the detail event's
+    /// `index_seq`.
     ///
     /// # Errors
-    /// [`ReadError::Link`] if that index event has other detail or none.
+    /// [`ReadError::Link`] if that index event has other detail.
     pub fn index_of(&self, detail_seq: u32) -> Result<Option<&IndexEvent>, ReadError> {
         let Some(found) = self.detail.as_ref().and_then(|detail| detail.get(detail_seq)) else {
             return Ok(None);
         };
         let index_seq = u64::from(found.index_seq());
-        let Some(event) = self.index.get(index_seq) else {
+        let Some(event) = self.index.get(index_seq).filter(|event| event.detail().is_some()) else {
             return Ok(None);
         };
         let link = Link { folder: &self.folder, index_seq, detail_seq: detail_seq.into() };

@@ -1,16 +1,19 @@
 //! Finalising one thread's files in place.
 //!
-//! Invariant: only bytes that belong to no whole event are cut off, and a file that cannot be read is left alone.
+//! Invariant: only bytes that belong to no whole event are cut off, only links that are none are set, and a file that
+//! cannot be read is left alone.
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crc32fast::Hasher;
+use zerocopy::IntoBytes;
 
 use super::{SessionError, thread_folder};
-use crate::layout::{FLAG_HAS_DETAIL, FOOTER_SIZE, HEADER_SIZE, IndexHeader};
-use crate::read::{DetailReader, IndexReader, ReadError};
+use crate::layout::{FLAG_HAS_DETAIL, FOOTER_SIZE, HEADER_SIZE, INDEX_EVENT_SIZE, IndexEvent, IndexHeader};
+use crate::read::{DetailEvent, DetailReader, IndexReader, Payload, ReadError};
 use crate::write::{Coverage, DETAIL_FILE, Ends, INDEX_FILE, Lane, finished_detail, finished_index};
 
 /// What became of a thread's folder.
@@ -107,7 +110,7 @@ impl Found {
         if self.is_final() {
             return Ok(self.report());
         }
-        let index_work = (!index.is_final()).then(|| Work::on_index(index, matches!(self.detail, Some(Ok(_)))));
+        let index_work = (!index.is_final()).then(|| Work::on_index(index, self.detail.as_ref()));
         let mut detail_work = None;
         let mut removed = None;
         match &self.detail {
@@ -141,15 +144,20 @@ struct Work {
     ends: Ends,
     /// Whether a footer is there already, and only the header is not.
     has_footer: bool,
+    /// Events to be overwritten, each at its offset in the events section.
+    linked: Vec<(usize, IndexEvent)>,
 }
 
 impl Work {
-    fn on_index(index: &IndexReader, has_detail: bool) -> Self {
-        let flags = if has_detail { FLAG_HAS_DETAIL } else { 0 };
+    fn on_index(index: &IndexReader, detail: Option<&Result<DetailReader, ReadError>>) -> Self {
+        let detail = detail.and_then(|detail| detail.as_ref().ok());
+        let flags = if detail.is_some() { FLAG_HAS_DETAIL } else { 0 };
         let header = IndexHeader { flags: flags.into(), ..*index.header() };
-        let crc = checksum(index.section());
+        let has_footer = index.footer().is_some();
+        let linked = detail.filter(|_| !has_footer).map(|detail| links_to_set(index, detail)).unwrap_or_default();
+        let crc = checksum_with(index.section(), &linked);
         let ends = finished_index(&header, index.len(), index.time_range(), crc.clone().finalize());
-        Self { length: index.section().len() as u64, crc, ends, has_footer: index.footer().is_some() }
+        Self { length: index.section().len() as u64, crc, ends, has_footer, linked }
     }
 
     fn on_detail(detail: &DetailReader) -> Self {
@@ -158,24 +166,58 @@ impl Work {
             covers.add(event.index_seq(), event.timestamp_ns());
         }
         let section = detail.whole_section();
-        let crc = checksum(section);
+        let crc = checksum_with(section, &[]);
         let ends = finished_detail(detail.header(), section.len() as u64, &covers, crc.clone().finalize());
-        Self { length: section.len() as u64, crc, ends, has_footer: detail.footer().is_some() }
+        Self { length: section.len() as u64, crc, ends, has_footer: detail.footer().is_some(), linked: Vec::new() }
     }
 
     fn apply(self, path: &Path) -> Result<RecoveredLane, SessionError> {
         let file = File::options().write(true).open(path).map_err(SessionError::io("open", path))?;
         let before = file.metadata().map_err(SessionError::io("open", path))?.len();
         let after = HEADER_SIZE as u64 + self.length + if self.has_footer { FOOTER_SIZE as u64 } else { 0 };
-        Lane::resume(file, path.to_owned(), self.length, self.crc)
-            .and_then(|mut lane| lane.seal(&self.ends))
-            .map_err(SessionError::io("finalise", path))?;
+        self.write(file, path).map_err(SessionError::io("finalise", path))?;
         Ok(RecoveredLane { bytes_cut: before.saturating_sub(after) })
+    }
+
+    fn write(self, file: File, path: &Path) -> io::Result<()> {
+        for (at, event) in &self.linked {
+            file.write_all_at(event.as_bytes(), (HEADER_SIZE + at) as u64)?;
+        }
+        Lane::resume(file, path.to_owned(), self.length, self.crc)?.seal(&self.ends)
     }
 }
 
-fn checksum(bytes: &[u8]) -> Hasher {
-    let mut crc = Hasher::new();
-    crc.update(bytes);
+/// The index events whose detail was written, but whose link was not before the recorder was killed: as they should be,
+/// with their offsets in the events section, in order.
+fn links_to_set(index: &IndexReader, detail: &DetailReader) -> Vec<(usize, IndexEvent)> {
+    let (mut links, mut done) = (Vec::new(), 0);
+    for (seq, found) in (0_u32..).zip(detail.events()) {
+        let Some(event) = index.get(found.index_seq().into()) else { continue };
+        let at = INDEX_EVENT_SIZE * found.index_seq() as usize;
+        if at >= done && event.detail().is_none() && belongs_to(&found, event) {
+            links.push((at, IndexEvent { detail_seq: seq.into(), ..*event }));
+            done = at + INDEX_EVENT_SIZE;
+        }
+    }
+    links
+}
+
+fn belongs_to(detail: &DetailEvent<'_>, event: &IndexEvent) -> bool {
+    let function_agrees = match detail.payload() {
+        Some(Payload::Function(function)) => function.fixed.function_id == event.function_id,
+        _ => true,
+    };
+    function_agrees && detail.timestamp_ns() == event.timestamp_ns.get()
+}
+
+/// The checksum that `bytes` will have once the events `linked`, which are in order, are put at their offsets.
+fn checksum_with(bytes: &[u8], linked: &[(usize, IndexEvent)]) -> Hasher {
+    let (mut crc, mut done) = (Hasher::new(), 0);
+    for (at, event) in linked {
+        crc.update(bytes.get(done..*at).unwrap_or_default());
+        crc.update(event.as_bytes());
+        done = at + INDEX_EVENT_SIZE;
+    }
+    crc.update(bytes.get(done..).unwrap_or_default());
     crc
 }

@@ -1,7 +1,7 @@
 //! The session folder: creating, locking, listing and recovering sessions.
 //!
-//! Invariant: only names of the format (`manifest.json`, `functions.json`, `thread_<n>`, `.lock`) are ever touched;
-//! whatever else lies in a session stays as it is.
+//! Invariant: only names of the format (`manifest.json`, `functions.json`, `thread_<n>`, `.deleted_<n>`, `.lock`) are
+//! ever touched; whatever else lies in a session stays as it is.
 
 mod finalise;
 mod list;
@@ -90,6 +90,37 @@ pub fn thread_folder(dir: &Path, id: u32) -> PathBuf {
     dir.join(format!("thread_{id}"))
 }
 
+/// Deletes the folder of the thread with the ordinal `id`, in one step for readers; one that is not there is fine.
+///
+/// The manifest must say so first: it has its [`complete_from_ns`](crate::manifest::Manifest::complete_from_ns), and the
+/// thread is not in it any more.
+///
+/// # Errors
+/// [`SessionError::Io`] if the system refuses. What is left is deleted by [`recover`], and no reader looks at it.
+pub fn delete_thread(dir: &Path, id: u32) -> Result<(), SessionError> {
+    let (folder, deleted) = (thread_folder(dir, id), dir.join(format!("{DELETED}{id}")));
+    match fs::rename(&folder, &deleted) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(SessionError::io("delete", &folder)(source)),
+        Ok(()) => fs::remove_dir_all(&deleted).map_err(SessionError::io("delete", &deleted)),
+    }
+}
+
+/// Deletes what a recorder that was killed in [`delete_thread`] has left.
+fn delete_leftovers(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let is_ours = |name: &str| ordinal(name, DELETED).is_some();
+        if entry.file_name().to_str().is_some_and(is_ours) && entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// What a thread's folder is called while it is being deleted, but for its ordinal.
+const DELETED: &str = ".deleted_";
+
 /// The ordinals of the thread folders in `dir`, in order.
 pub(crate) fn thread_ids(dir: &Path) -> io::Result<Vec<u32>> {
     let mut ids = Vec::new();
@@ -105,9 +136,14 @@ pub(crate) fn folder_id(folder: &Path) -> Option<u32> {
     thread_id(folder.file_name()?.to_str()?)
 }
 
-/// The ordinal in a thread folder's name, which must be written as we write it.
+/// The ordinal in a thread folder's name.
 fn thread_id(name: &str) -> Option<u32> {
-    let digits = name.strip_prefix("thread_")?;
+    ordinal(name, "thread_")
+}
+
+/// The ordinal behind `prefix`, which must be written as we write it.
+fn ordinal(name: &str, prefix: &str) -> Option<u32> {
+    let digits = name.strip_prefix(prefix)?;
     let id: u32 = digits.parse().ok()?;
     (id.to_string() == digits).then_some(id)
 }

@@ -1,12 +1,13 @@
 //! Finalising, in place, a session whose recorder did not.
 //!
-//! Invariant: what a reader would have shown before is what the files hold after, and a second run changes nothing.
+//! Invariant: what a reader would have shown before is what the files hold after, and besides it only detail that was
+//! whole but whose link had not been written; and a second run changes nothing.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::finalise::{Found, RecoveredThread};
-use super::{SessionError, lock, thread_ids};
+use super::{SessionError, delete_leftovers, lock, thread_folder, thread_ids};
 use crate::manifest::{Manifest, ManifestError, SessionStatus, Thread};
 
 /// What [`recover`] found and did.
@@ -61,10 +62,14 @@ pub fn recover(dir: &Path) -> Result<RecoverReport, SessionError> {
 
     let _lock = lock(dir)?;
     report.already_complete = false;
+    delete_leftovers(dir).map_err(SessionError::io("delete what is left of threads in", dir))?;
     for found in open_all(dir)? {
         report.threads.push(found.finalise(dir)?);
     }
     let mut manifest = read_or_begin(dir)?;
+    if manifest.complete_from_ns.is_some() {
+        manifest.threads.retain(|thread| thread_folder(dir, thread.id).exists());
+    }
     update(&mut manifest, &report.threads);
     manifest.write_atomic(dir)?;
     Ok(report)
@@ -95,7 +100,7 @@ fn update(manifest: &mut Manifest, threads: &[RecoveredThread]) {
     };
     for found in threads.iter().filter(|thread| thread.error.is_none() || thread.tid != 0) {
         let at = manifest.threads.iter().position(|thread| thread.id == found.id).unwrap_or_else(|| {
-            manifest.threads.push(Thread { id: found.id, pid: only_pid, tid: found.tid, ..Thread::default() });
+            manifest.threads.push(begin_thread(manifest, found, only_pid));
             manifest.threads.len() - 1
         });
         if let Some(thread) = manifest.threads.get_mut(at) {
@@ -108,6 +113,13 @@ fn update(manifest: &mut Manifest, threads: &[RecoveredThread]) {
     manifest.event_count = manifest.threads.iter().map(|thread| thread.event_count).sum();
     manifest.session.status = SessionStatus::Recovered;
     manifest.session.complete = false;
+}
+
+/// What there is to say of a folder that the manifest does not have yet: a new thread's, or one that another goes on in.
+fn begin_thread(manifest: &Manifest, found: &RecoveredThread, only_pid: u32) -> Thread {
+    let known = manifest.threads.iter().filter(|thread| thread.tid == found.tid).max_by_key(|thread| thread.id);
+    let (pid, name) = known.map_or((only_pid, String::new()), |thread| (thread.pid, thread.name.clone()));
+    Thread { id: found.id, pid, tid: found.tid, name, ..Thread::default() }
 }
 
 fn describe(thread: &mut Thread, found: &RecoveredThread) {

@@ -13,8 +13,8 @@ use super::sink::{Folder, Sink, Storage};
 use super::{DETAIL_FILE, ThreadMeta, WriteError};
 use crate::layout::{
     DETAIL_EVENT_HEADER_SIZE, DETAIL_FOOTER_MAGIC, DETAIL_MAGIC, DetailEventHeader, DetailFooter, DetailHeader,
-    DetailType, EventKind, FUNCTION_PAYLOAD_SIZE, FunctionPayload, HEADER_SIZE, LITTLE_ENDIAN, MAX_STACK,
-    SIGNAL_PAYLOAD_SIZE, SignalPayload, VERSION,
+    DetailType, EventKind, FUNCTION_PAYLOAD_SIZE, FunctionPayload, HEADER_SIZE, LITTLE_ENDIAN, MAX_MEMORY, MAX_STACK,
+    MEMORY_BLOCK_SIZE, MemoryBlock, SIGNAL_PAYLOAD_SIZE, SignalPayload, VERSION,
 };
 
 /// Bytes held back before they are written, unless a single event is longer.
@@ -42,6 +42,21 @@ pub struct FunctionDetail<'a> {
     pub stack_pointer: u64,
     /// At most 512 bytes.
     pub stack: &'a [u8],
+    /// What arguments or values point at; with 16 bytes for each piece at most 65 535 bytes in all.
+    pub memory: &'a [Memory<'a>],
+}
+
+/// A piece of the target's memory; see [`MemoryBlock`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory<'a> {
+    /// Which piece of the function's signature it is: its position there.
+    pub slot: u8,
+    /// Where it was in the target.
+    pub address: u64,
+    /// Length of the whole in the target, in bytes; less than that of `bytes` counts as that.
+    pub full_length: u32,
+    /// What was copied of it.
+    pub bytes: &'a [u8],
 }
 
 /// A signal's delivery; see [`SignalPayload`].
@@ -82,10 +97,19 @@ impl FunctionDetail<'_> {
         if found > MAX_STACK {
             return Err(WriteError::StackTooLong { found, limit: MAX_STACK });
         }
-        Ok(DETAIL_EVENT_HEADER_SIZE + FUNCTION_PAYLOAD_SIZE + found)
+        Ok(DETAIL_EVENT_HEADER_SIZE + FUNCTION_PAYLOAD_SIZE + found + self.memory_length()?)
+    }
+
+    fn memory_length(&self) -> Result<usize, WriteError> {
+        let found = self.memory.iter().map(|piece| MEMORY_BLOCK_SIZE + piece.bytes.len()).sum();
+        if found > MAX_MEMORY {
+            return Err(WriteError::MemoryTooLong { found, limit: MAX_MEMORY });
+        }
+        Ok(found)
     }
 
     fn encode(&self, function_id: u64, buffer: &mut Vec<u8>) {
+        let memory = self.memory_length().unwrap_or_default();
         let payload = FunctionPayload {
             function_id: function_id.into(),
             regs: self.regs.map(Into::into),
@@ -93,10 +117,26 @@ impl FunctionDetail<'_> {
             frame_pointer: self.frame_pointer.into(),
             stack_pointer: self.stack_pointer.into(),
             stack_size: u16::try_from(self.stack.len()).unwrap_or_default().into(),
-            reserved: 0.into(),
+            memory_size: u16::try_from(memory).unwrap_or_default().into(),
         };
         buffer.extend_from_slice(payload.as_bytes());
         buffer.extend_from_slice(self.stack);
+        self.memory.iter().for_each(|piece| piece.encode(buffer));
+    }
+}
+
+impl Memory<'_> {
+    fn encode(&self, buffer: &mut Vec<u8>) {
+        let length = u16::try_from(self.bytes.len()).unwrap_or_default();
+        let block = MemoryBlock {
+            address: self.address.into(),
+            full_length: self.full_length.max(length.into()).into(),
+            length: length.into(),
+            slot: self.slot,
+            flags: 0,
+        };
+        buffer.extend_from_slice(block.as_bytes());
+        buffer.extend_from_slice(self.bytes);
     }
 }
 
@@ -169,6 +209,8 @@ pub struct DetailWriter<S: Sink = File> {
     buffer: Vec<u8>,
     buffered: u64,
     written: Coverage,
+    /// Position of the last event with detail.
+    last_seq: Option<u32>,
     thread_id: u32,
     header: DetailHeader,
     lane: Lane<S>,
@@ -196,6 +238,7 @@ impl<S: Sink> DetailWriter<S> {
             buffer: Vec::with_capacity(BUFFERED_BYTES),
             buffered: 0,
             written: Coverage::default(),
+            last_seq: None,
             thread_id: meta.thread_id,
             header,
             lane,
@@ -240,6 +283,11 @@ impl<S: Sink> DetailWriter<S> {
         self.seal().map_err(|source| WriteError::failed(self.lane.path(), self.written.count, source))
     }
 
+    /// Position of the last index event that got detail.
+    pub(super) fn last_seq(&self) -> Option<u32> {
+        self.last_seq
+    }
+
     /// Whether an event of `length` bytes fits into the buffer; any does into an empty one.
     pub(super) fn has_room(&self, length: usize) -> bool {
         self.buffer.is_empty() || self.buffer.len() + length <= BUFFERED_BYTES
@@ -261,6 +309,7 @@ impl<S: Sink> DetailWriter<S> {
             Detail::Signal(signal) => signal.encode(&mut self.buffer),
         }
         self.buffered += 1;
+        self.last_seq = Some(of.index_seq);
     }
 
     /// Length of the file, in bytes, with what is still buffered.

@@ -1,6 +1,7 @@
 //! The index lane's writer: 32 bytes per event into a fixed buffer, one write(2) per full buffer.
 //!
-//! Invariant: `buffer[..used]` holds the events behind the `written` ones in the file, in order, and nothing grows.
+//! Invariant: `buffer[..used]` holds the events behind the `written` ones in the file, in order; no call of the hot path
+//! makes anything grow.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +9,9 @@ use std::path::Path;
 
 use zerocopy::{FromZeros, IntoBytes};
 
+use super::detail::Linked;
 use super::lane::{Ends, Lane, Salvage};
+use super::late::Stretch;
 use super::sink::{Folder, Sink, Storage};
 use super::{INDEX_FILE, ThreadMeta, WriteError};
 use crate::layout::{
@@ -32,6 +35,8 @@ pub struct IndexWriter<S: Sink = File> {
     written: u64,
     written_times: Option<(u64, u64)>,
     header: IndexHeader,
+    /// Events in the file that get their links only now.
+    late: Stretch,
     lane: Lane<S>,
 }
 
@@ -70,6 +75,7 @@ impl<S: Sink> IndexWriter<S> {
             written: 0,
             written_times: None,
             header,
+            late: Stretch::default(),
             lane,
         })
     }
@@ -204,6 +210,51 @@ impl<S: Sink> IndexWriter<S> {
                 event.detail_seq = NO_DETAIL.into();
             }
         }
+        self.late.unlink_from(safe_details);
+    }
+
+    /// Whether the event at `position` can be looked at only after a flush: it is in the file, and what was read back
+    /// from there is another part that has links to be written.
+    pub(super) fn is_elsewhere(&self, position: u32) -> bool {
+        let position = u64::from(position);
+        position < self.written && self.late.is_changed() && self.late.get(position).is_none()
+    }
+
+    /// Makes sure that detail can be linked to the event `of` and returns its timestamp, which is the one of `of` or,
+    /// if that lay before an earlier event's, the one that it was raised to.
+    pub(super) fn check_late(&mut self, of: &Linked) -> Result<u64, WriteError> {
+        let position = u64::from(of.index_seq);
+        if position < self.written && self.late.get(position).is_none() {
+            let read = self.late.load(&mut self.lane, position, self.written);
+            read.map_err(|source| WriteError::ReadBack { path: self.lane.path().to_owned(), source })?;
+        }
+        let Some(event) = self.appended(position) else {
+            return Err(WriteError::NoSuchEvent { index_seq: of.index_seq, events: self.event_count() });
+        };
+        let is_it = event.function_id == of.function_id
+            && event.event_kind == of.kind.raw()
+            && event.timestamp_ns >= of.timestamp_ns
+            && event.detail().is_none();
+        is_it.then_some(event.timestamp_ns.get()).ok_or(WriteError::OtherEvent { index_seq: of.index_seq })
+    }
+
+    /// Links the event at `position`, which was [checked](Self::check_late).
+    pub(super) fn link(&mut self, position: u32, detail_seq: u32) {
+        let position = u64::from(position);
+        match position.checked_sub(self.written) {
+            None => self.late.link(position, detail_seq),
+            Some(buffered) => {
+                let place = usize::try_from(buffered).ok();
+                if let Some(event) = place.and_then(|place| self.buffer.get_mut(place)) {
+                    event.detail_seq = detail_seq.into();
+                }
+            }
+        }
+    }
+
+    /// Writes the links of events that are in the file. After an error it holds some of them.
+    pub(super) fn flush_late(&mut self) -> io::Result<()> {
+        self.late.write(&mut self.lane)
     }
 
     /// Writes the buffer. After an error the file holds `written` whole events, and the buffer is gone.
@@ -265,6 +316,14 @@ impl<S: Sink> IndexWriter<S> {
         self.stop();
         let _ = self.seal();
         WriteError::failed(self.lane.path(), self.written, source)
+    }
+
+    /// The event at `position`, if it is buffered or was read back.
+    fn appended(&self, position: u64) -> Option<&IndexEvent> {
+        match position.checked_sub(self.written) {
+            None => self.late.get(position),
+            Some(buffered) => self.buffer.get(..self.used)?.get(usize::try_from(buffered).ok()?),
+        }
     }
 
     /// Counts the first `events` of the buffer as written and empties it.

@@ -97,6 +97,25 @@ impl<S: Sink> Lane<S> {
         Ok(())
     }
 
+    /// Reads all of `bytes` from the place in the events section that begins `at` bytes behind its start.
+    pub(super) fn read(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
+        take(&mut self.sink, bytes, HEADER_SIZE as u64 + at)
+    }
+
+    /// Overwrites `old`, which begins `at` bytes behind the section's start and lies in it wholly, with `new`, which
+    /// is as long. After an error the file holds some first bytes of `new`, and the checksum is right even so.
+    pub(crate) fn patch(&mut self, at: u64, old: &[u8], new: &[u8]) -> io::Result<()> {
+        let (written, outcome) = match put(&mut self.sink, new, HEADER_SIZE as u64 + at) {
+            Ok(()) => (new.len(), Ok(())),
+            Err(short) => (short.written, Err(short.source)),
+        };
+        let hash = |bytes: &[u8]| crc32fast::hash(bytes.get(..written).unwrap_or_default());
+        let behind = self.length.saturating_sub(at + written as u64);
+        let checksum = self.checksum() ^ shifted(hash(old) ^ hash(new), behind);
+        self.crc = Hasher::new_with_initial_len(checksum, self.length);
+        outcome
+    }
+
     /// After a failed [`append`](Self::append) of `bytes`: cuts the file back to whole events and puts the footer
     /// behind them, if need be by giving up the last events of `bytes`, which nobody has been told are safe.
     pub(super) fn salvage(&mut self, bytes: &[u8], short: Short, whole: Whole, footer: Footer<'_>) -> Salvage {
@@ -177,6 +196,14 @@ impl<S: Sink> Lane<S> {
     }
 }
 
+/// What a difference of two checksums becomes when the same `behind` bytes, whichever they are, follow both. A CRC is
+/// linear over the bits, so that it is what `behind` zeros make of it.
+fn shifted(difference: u32, behind: u64) -> u32 {
+    let mut crc = Hasher::new_with_initial(difference);
+    crc.combine(&Hasher::new_with_initial_len(0, behind));
+    crc.finalize()
+}
+
 /// Whether an error means that a shorter file could have been written.
 fn is_lack_of_room(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, WriteZero};
@@ -194,6 +221,20 @@ fn put(sink: &mut impl Sink, bytes: &[u8], offset: u64) -> Result<(), Short> {
             Ok(count) => written += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(source) => return Err(Short { written, source }),
+        }
+    }
+    Ok(())
+}
+
+/// Fills `bytes`, going on after interruptions and partial reads.
+fn take(sink: &mut impl Sink, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    let mut read = 0;
+    while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
+        match sink.read_at(rest, offset + read as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => read += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(source),
         }
     }
     Ok(())

@@ -1,7 +1,8 @@
 //! Writers: one [`ThreadWriter`] per traced thread, over an [`IndexWriter`] and a [`DetailWriter`].
 //!
 //! Invariant: what a writer has reported as written stays written. Files only grow; the exceptions are the header,
-//! rewritten once when a file is finalised, and the torn end of a failed write, which is cut off again.
+//! rewritten once when a file is finalised, an index event's `detail_seq`, set once from none when its detail comes
+//! later, and the torn end of a failed write, which is cut off again.
 //!
 //! ```text
 //! append ──▶ buffer (128 KiB of index events, 64 KiB of detail) ──flush──▶ page cache ──finish──▶ footer, header
@@ -10,6 +11,7 @@
 mod detail;
 mod index;
 mod lane;
+mod late;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -19,7 +21,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::detail::{Coverage, finished as finished_detail};
-pub use self::detail::{Detail, DetailWriter, FunctionDetail, SignalDetail};
+pub use self::detail::{Detail, DetailWriter, FunctionDetail, Memory, SignalDetail};
 pub use self::index::IndexWriter;
 pub(crate) use self::index::finished as finished_index;
 pub(crate) use self::lane::{Ends, Lane};
@@ -108,6 +110,14 @@ pub enum WriteError {
         /// The format's limit.
         limit: usize,
     },
+    /// A function detail with more memory than the format can count.
+    #[error("{found} bytes of memory and its blocks, but a detail event holds at most {limit}")]
+    MemoryTooLong {
+        /// Bytes given, with 16 for each block.
+        found: usize,
+        /// The format's limit.
+        limit: usize,
+    },
     /// A signal detail with more registers than the format can count.
     #[error("{found} registers, but a signal event holds at most {limit}")]
     TooManyRegisters {
@@ -115,6 +125,36 @@ pub enum WriteError {
         found: usize,
         /// The format's limit.
         limit: usize,
+    },
+    /// Detail for an event that lies before one that has detail already.
+    #[error("detail of event {index_seq} comes after that of event {last}; detail follows the order of events")]
+    DetailOrder {
+        /// Position of the event.
+        index_seq: u32,
+        /// Position of the last event with detail.
+        last: u32,
+    },
+    /// Detail for an event that was never appended.
+    #[error("detail of event {index_seq}, but there are only {events} events")]
+    NoSuchEvent {
+        /// Position of the event.
+        index_seq: u32,
+        /// Events appended.
+        events: u64,
+    },
+    /// Detail for an event that is another one than the index holds at that position.
+    #[error("detail of event {index_seq} is that of another time, function or kind")]
+    OtherEvent {
+        /// Position of the event.
+        index_seq: u32,
+    },
+    /// An event that was written before could not be read back to be linked. The detail was not taken; the writer goes on.
+    #[error("cannot read {} back: {source}", path.display())]
+    ReadBack {
+        /// The index file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
     },
     /// A detail of one kind for an index event of another.
     #[error("a {detail} detail cannot belong to an event of kind {kind:?}")]

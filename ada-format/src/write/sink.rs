@@ -9,6 +9,12 @@ use std::path::PathBuf;
 
 /// A file as a writer sees it.
 pub trait Sink {
+    /// Reads some bytes from `offset` into `bytes` and says how many, like pread(2).
+    ///
+    /// # Errors
+    /// The system's.
+    fn read_at(&mut self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+
     /// Writes some of `bytes` at `offset` and says how many, like pwrite(2).
     ///
     /// # Errors
@@ -23,6 +29,10 @@ pub trait Sink {
 }
 
 impl Sink for File {
+    fn read_at(&mut self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, bytes, offset)
+    }
+
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         FileExt::write_at(self, bytes, offset)
     }
@@ -58,7 +68,8 @@ impl Storage for Folder {
     type File = File;
 
     fn create(&mut self, name: &str) -> io::Result<File> {
-        fs::OpenOptions::new().write(true).create_new(true).open(self.path(name))
+        // Never to append: writes behind the last one would then go there, whatever their offset.
+        fs::OpenOptions::new().read(true).write(true).create_new(true).open(self.path(name))
     }
 
     fn remove(&mut self, name: &str) {

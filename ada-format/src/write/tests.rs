@@ -1,139 +1,52 @@
 //! Tests of the writers over a storage that fails at any byte.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::io;
-use std::path::PathBuf;
-use std::rc::Rc;
+mod disk;
+mod late;
 
+use std::io;
+
+use self::disk::RamDisk;
 use super::*;
-use crate::layout::{IndexEvent, MAX_EVENTS, MAX_STACK};
-use crate::read::{DetailReader, IndexReader, ThreadReader};
+use crate::layout::{MAX_EVENTS, MAX_STACK};
+use crate::read::ThreadReader;
 
 const META: ThreadMeta = ThreadMeta { thread_id: 77, arch: Arch::X86_64, os: Os::Linux, clock: ClockType::Boottime };
 
-/// A disk with room for so many bytes.
-#[derive(Debug)]
-struct Disk {
-    files: BTreeMap<String, Vec<u8>>,
-    room: usize,
-    full: io::ErrorKind,
-    /// The longest write that is done at once.
-    at_once: usize,
-    /// Whether files can be cut.
-    cuts: bool,
-    /// Whether after each write all detail that the index points at must be there.
-    in_order: bool,
-}
-
-impl Disk {
-    fn check_order(&self) {
-        let (Some(index), Some(detail)) = (self.files.get(INDEX_FILE), self.files.get(DETAIL_FILE)) else { return };
-        let index = IndexReader::from_bytes(index.as_slice(), INDEX_FILE).expect("the index is readable");
-        let detail = DetailReader::from_bytes(detail.as_slice(), DETAIL_FILE).expect("the detail is readable");
-        let linked = index.events().iter().filter_map(IndexEvent::detail).max();
-        assert!(linked.is_none_or(|linked| detail.get(linked).is_some()), "the index is ahead of the detail");
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Memory(Rc<RefCell<Disk>>);
-
-#[derive(Debug)]
-struct MemoryFile {
-    disk: Memory,
-    name: String,
-}
-
-impl Memory {
-    fn new(room: usize, full: io::ErrorKind, at_once: usize) -> Self {
-        Self(Rc::new(RefCell::new(Disk { files: BTreeMap::new(), room, full, at_once, cuts: true, in_order: false })))
-    }
-
-    fn roomy() -> Self {
-        Self::new(usize::MAX, io::ErrorKind::StorageFull, usize::MAX)
-    }
-
-    fn set_room(&self, room: usize) {
-        self.0.borrow_mut().room = room;
-    }
-
-    fn thread(&self) -> ThreadReader<Vec<u8>> {
-        let files = &self.0.borrow().files;
-        let index = IndexReader::from_bytes(files[INDEX_FILE].clone(), INDEX_FILE).expect("the index is readable");
-        let detail = files
-            .get(DETAIL_FILE)
-            .map(|bytes| DetailReader::from_bytes(bytes.clone(), DETAIL_FILE).expect("the detail is readable"));
-        ThreadReader::from_parts(index, detail, "memory")
-    }
-}
-
-impl Storage for Memory {
-    type File = MemoryFile;
-
-    fn create(&mut self, name: &str) -> io::Result<MemoryFile> {
-        let old = self.0.borrow_mut().files.insert(name.to_owned(), Vec::new());
-        assert!(old.is_none(), "{name} is created twice");
-        Ok(MemoryFile { disk: self.clone(), name: name.to_owned() })
-    }
-
-    fn remove(&mut self, name: &str) {
-        self.0.borrow_mut().files.remove(name);
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        name.into()
-    }
-}
-
-impl Sink for MemoryFile {
-    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let disk = &mut *self.disk.0.borrow_mut();
-        let used: usize = disk.files.values().map(Vec::len).sum();
-        let file = disk.files.get_mut(&self.name).expect("the file is there");
-        let offset = usize::try_from(offset).expect("a small file");
-        assert!(offset <= file.len(), "no holes");
-        let most = (file.len() - offset) + disk.room.saturating_sub(used);
-        let count = bytes.len().min(most).min(disk.at_once);
-        if count == 0 {
-            return Err(disk.full.into());
-        }
-        file.truncate(file.len().max(offset));
-        let overwritten = count.min(file.len() - offset);
-        file[offset..offset + overwritten].copy_from_slice(&bytes[..overwritten]);
-        file.extend_from_slice(&bytes[overwritten..count]);
-        if disk.in_order && offset > 0 {
-            disk.check_order();
-        }
-        Ok(count)
-    }
-
-    fn set_len(&mut self, length: u64) -> io::Result<()> {
-        let length = usize::try_from(length).expect("a small file");
-        if !self.disk.0.borrow().cuts {
-            return Err(io::ErrorKind::Other.into());
-        }
-        self.disk.0.borrow_mut().files.get_mut(&self.name).expect("the file is there").resize(length, 0);
-        Ok(())
-    }
-}
-
-/// Appends the event with this number; every third has detail.
-fn append(writer: &mut ThreadWriter<Memory>, number: u64) -> Result<(), WriteError> {
+/// Calls `then` with time, function, kind and detail of the event with this number; every third has detail.
+fn with_event<T>(number: u64, then: impl FnOnce(u64, u64, EventKind, Option<&Detail<'_>>) -> T) -> T {
     let (time, function) = (1_000 + number, number << 32 | 1);
-    let stack = [7; 9];
     match number % 6 {
         0 => {
-            let detail = FunctionDetail { regs: [number; 8], stack: &stack, ..FunctionDetail::default() };
-            writer.append_with_detail(time, function, EventKind::Call, 3, &Detail::Function(detail))?;
+            let detail = FunctionDetail { regs: [number; 8], stack: &[7; 9], ..FunctionDetail::default() };
+            then(time, function, EventKind::Call, Some(&Detail::Function(detail)))
         }
         3 => {
             let detail = SignalDetail { number: 11, code: -6, fault_address: 5, registers: &[number; 18] };
-            writer.append_with_detail(time, function, EventKind::Exception, 3, &Detail::Signal(detail))?;
+            then(time, function, EventKind::Exception, Some(&Detail::Signal(detail)))
         }
-        _ => {
-            writer.append(time, function, EventKind::Return, 3)?;
-        }
+        _ => then(time, function, EventKind::Return, None),
+    }
+}
+
+/// Appends the event with this number, with its detail.
+fn append(writer: &mut ThreadWriter<RamDisk>, number: u64) -> Result<(), WriteError> {
+    with_event(number, |time, function, kind, detail| match detail {
+        Some(detail) => writer.append_with_detail(time, function, kind, 3, detail).map(drop),
+        None => writer.append(time, function, kind, 3).map(drop),
+    })
+}
+
+/// Appends the event with this number; detail only with every twelfth, then for all twelve.
+fn append_late(writer: &mut ThreadWriter<RamDisk>, number: u64) -> Result<(), WriteError> {
+    with_event(number, |time, function, kind, _| writer.append(time, function, kind, 3))?;
+    if number % 12 != 11 {
+        return Ok(());
+    }
+    for earlier in (number - 11..=number).step_by(3) {
+        let index_seq = u32::try_from(earlier).expect("a small number");
+        with_event(earlier, |time, function, kind, detail| {
+            writer.add_detail(index_seq, time, function, kind, detail.expect("detail"))
+        })?;
     }
     Ok(())
 }
@@ -151,9 +64,12 @@ fn check(thread: &ThreadReader<Vec<u8>>, events: u64) -> u64 {
     details
 }
 
+/// Appends one event.
+type Append = fn(&mut ThreadWriter<RamDisk>, u64) -> Result<(), WriteError>;
+
 /// Writes events, flushing now and then, until something fails or all are written. Returns how many a flush has
 /// reported as written, and the error.
-fn write_until_failure(writer: &mut ThreadWriter<Memory>, events: u64) -> (u64, Option<WriteError>) {
+fn write_until_failure(writer: &mut ThreadWriter<RamDisk>, events: u64, append: Append) -> (u64, Option<WriteError>) {
     let mut flushed = 0;
     for number in 0..events {
         let mut outcome = append(writer, number);
@@ -171,17 +87,17 @@ fn write_until_failure(writer: &mut ThreadWriter<Memory>, events: u64) -> (u64, 
 }
 
 /// Fills a disk of `room` bytes and checks what is left; returns whether all events found room.
-fn fill(room: usize, full: io::ErrorKind, at_once: usize, cuts: bool) -> bool {
-    const EVENTS: u64 = 30;
+fn fill(room: usize, full: io::ErrorKind, at_once: usize, cuts: bool, append: Append) -> bool {
+    const EVENTS: u64 = 36;
     let freed = room.is_multiple_of(2);
-    let disk = Memory::new(room, full, at_once);
+    let disk = RamDisk::new(room, full, at_once);
     disk.0.borrow_mut().cuts = cuts;
     let Ok(mut writer) = ThreadWriter::create_in(disk.clone(), &META) else {
         assert!(room < 64);
         assert!(disk.0.borrow().files.is_empty());
         return false;
     };
-    let (flushed, error) = write_until_failure(&mut writer, EVENTS);
+    let (flushed, error) = write_until_failure(&mut writer, EVENTS, append);
     let Some(error) = error else {
         let finished = writer.finish();
         let safe = finished.as_ref().map_or_else(|error| error.safe_events().unwrap(), |summary| summary.event_count);
@@ -229,16 +145,19 @@ fn a_disk_that_is_full_at_any_byte_keeps_what_was_flushed() {
     for (full, at_once, cuts) in
         [(StorageFull, all, true), (QuotaExceeded, 5, true), (Other, 100, true), (StorageFull, all, false)]
     {
-        let enough = (0..).find(|&room| fill(room, full, at_once, cuts)).expect("some disk is large enough");
-        // Everything is in use, down to the last byte.
-        assert_eq!(enough, 2 * 128 + 30 * 32 + 5 * (24 + 100 + 9) + 5 * (24 + 20 + 18 * 8));
+        for append in [append as Append, append_late] {
+            let found = (0..).find(|&room| fill(room, full, at_once, cuts, append));
+            // Everything is in use, down to the last byte.
+            let needed = 2 * 128 + 36 * 32 + 6 * (24 + 100 + 9) + 6 * (24 + 20 + 18 * 8);
+            assert_eq!(found, Some(needed));
+        }
     }
 }
 
 #[test]
 fn a_full_disk_finalises_by_giving_up_what_was_not_flushed() {
     // Room for the header and 40 events: two of them make way for the footer.
-    let disk = Memory::new(64 + 40 * 32, io::ErrorKind::StorageFull, usize::MAX);
+    let disk = RamDisk::new(64 + 40 * 32, io::ErrorKind::StorageFull, usize::MAX);
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     for number in 0..100 {
         writer.append(1_000 + number, number << 32 | 1, EventKind::Call, 0).unwrap();
@@ -251,7 +170,7 @@ fn a_full_disk_finalises_by_giving_up_what_was_not_flushed() {
 
 #[test]
 fn a_full_disk_never_gives_up_what_was_flushed() {
-    let disk = Memory::new(64 + 40 * 32, io::ErrorKind::StorageFull, usize::MAX);
+    let disk = RamDisk::new(64 + 40 * 32, io::ErrorKind::StorageFull, usize::MAX);
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     for number in 0..40 {
         writer.append(1_000 + number, number << 32 | 1, EventKind::Call, 0).unwrap();
@@ -264,7 +183,7 @@ fn a_full_disk_never_gives_up_what_was_flushed() {
 
 #[test]
 fn a_detail_file_without_room_leaves_the_index_usable() {
-    let disk = Memory::new(64 + 10, io::ErrorKind::StorageFull, usize::MAX);
+    let disk = RamDisk::new(64 + 10, io::ErrorKind::StorageFull, usize::MAX);
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     assert!(matches!(append(&mut writer, 0), Err(WriteError::Create { .. })));
     disk.set_room(usize::MAX);
@@ -276,7 +195,7 @@ fn a_detail_file_without_room_leaves_the_index_usable() {
 
 #[test]
 fn a_writer_that_is_dropped_flushes() {
-    let disk = Memory::roomy();
+    let disk = RamDisk::roomy();
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     (0..5).for_each(|number| append(&mut writer, number).unwrap());
     drop(writer);
@@ -286,7 +205,7 @@ fn a_writer_that_is_dropped_flushes() {
 
 #[test]
 fn many_buffers_make_one_file() {
-    let disk = Memory::roomy();
+    let disk = RamDisk::roomy();
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     (0..20_000).for_each(|number| append(&mut writer, number).unwrap());
     assert_eq!((writer.event_count(), writer.detail_count()), (20_000, 6_667));
@@ -300,7 +219,7 @@ fn many_buffers_make_one_file() {
 
 #[test]
 fn detail_reaches_its_file_before_what_points_at_it() {
-    let disk = Memory::roomy();
+    let disk = RamDisk::roomy();
     disk.0.borrow_mut().in_order = true;
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     for number in 0..10_000 {
@@ -316,7 +235,7 @@ fn detail_reaches_its_file_before_what_points_at_it() {
 #[test]
 fn detail_that_found_no_room_is_not_pointed_at() {
     // The headers, and two details of 144 bytes; the index has no room at all, but that of the third detail.
-    let disk = Memory::new(64 + 64 + 2 * 124 + 100, io::ErrorKind::StorageFull, usize::MAX);
+    let disk = RamDisk::new(64 + 64 + 2 * 124 + 100, io::ErrorKind::StorageFull, usize::MAX);
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     for number in 0..3 {
         let detail = Detail::Function(FunctionDetail::default());
@@ -335,7 +254,7 @@ fn detail_that_found_no_room_is_not_pointed_at() {
 
 #[test]
 fn time_never_goes_back() {
-    let disk = Memory::roomy();
+    let disk = RamDisk::roomy();
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     for time in [5, 3, u64::MAX, 0] {
         writer.append(time, 1, EventKind::Call, u32::MAX).unwrap();
@@ -347,7 +266,7 @@ fn time_never_goes_back() {
 
 #[test]
 fn a_file_is_full_at_the_formats_limit() {
-    let disk = Memory::roomy();
+    let disk = RamDisk::roomy();
     let mut writer = ThreadWriter::create_in(disk.clone(), &META).unwrap();
     writer.pretend_written(MAX_EVENTS - 2);
     let detail = Detail::Function(FunctionDetail::default());
@@ -364,7 +283,7 @@ fn a_file_is_full_at_the_formats_limit() {
 
 #[test]
 fn detail_has_limits() {
-    let mut writer = ThreadWriter::create_in(Memory::roomy(), &META).unwrap();
+    let mut writer = ThreadWriter::create_in(RamDisk::roomy(), &META).unwrap();
     let function = |stack| Detail::Function(FunctionDetail { stack, ..FunctionDetail::default() });
     let signal = |registers| Detail::Signal(SignalDetail { registers, ..SignalDetail::default() });
     let mut put = |kind, detail: Detail<'_>| writer.append_with_detail(1, 1, kind, 0, &detail);
@@ -381,13 +300,19 @@ fn detail_has_limits() {
     assert_eq!(refused[1], "65536 registers, but a signal event holds at most 65535");
     assert_eq!(refused[2], "a function detail cannot belong to an event of kind Exception");
     assert_eq!(refused[3], "a signal detail cannot belong to an event of kind Return");
+    let pieces = [&[0; 40_000][..], &[0; 25_503]].map(|bytes| Memory { bytes, ..Memory::default() });
+    let with_memory = |memory| Detail::Function(FunctionDetail { memory, ..FunctionDetail::default() });
+    put(EventKind::Call, with_memory(&pieces)).unwrap();
+    let pieces = [pieces[0], Memory { bytes: &[0; 25_504], ..Memory::default() }];
+    let refused = put(EventKind::Call, with_memory(&pieces)).unwrap_err().to_string();
+    assert_eq!(refused, "65536 bytes of memory and its blocks, but a detail event holds at most 65535");
     let summary = writer.finish().unwrap();
-    assert_eq!((summary.event_count, summary.detail_count), (2, 2));
+    assert_eq!((summary.event_count, summary.detail_count), (3, 3));
 }
 
 #[test]
 fn a_writer_is_small() {
-    let disk = Memory::roomy();
+    let disk = RamDisk::roomy();
     let writer = ThreadWriter::create_in(disk, &META).unwrap();
     assert!(size_of_val(&writer) < 1024);
     assert_eq!(writer.bytes(), 64);

@@ -1,7 +1,7 @@
 //! A thread's writer: both lanes, and the sequence numbers that link them.
 //!
-//! Invariant: detail is flushed before the index, so that no index event on disk points at a detail that is not; and
-//! every index event has a position, but only an event with detail has a detail position.
+//! Invariant: detail is flushed before the index and before links of events that are in the file already, so that no
+//! index event on disk points at a detail that is not; and details are in the order of their events.
 
 use std::fs;
 use std::io;
@@ -123,6 +123,50 @@ impl<D: Storage> ThreadWriter<D> {
         Ok((index_seq, detail_seq))
     }
 
+    /// Appends the detail of an event that was [appended](Self::append) earlier without, links both, and returns the
+    /// detail's position.
+    ///
+    /// `index_seq` is that event's position; it lies behind that of every event that has detail. The other values are
+    /// those that it was appended with. If the event has gone to the file, its link follows at the next flush: what
+    /// was flushed of the detail is found by readers even if the recorder is killed before.
+    ///
+    /// # Errors
+    /// [`WriteError::DetailOrder`], [`WriteError::NoSuchEvent`] or [`WriteError::OtherEvent`] if it cannot be that
+    /// event's; [`WriteError::ReadBack`] if the event cannot be looked at; [`WriteError::Create`] if the detail file
+    /// cannot be created; a variant that names the limit if the detail does not fit the format. The detail was not
+    /// taken then, and the writer goes on. [`WriteError::Failed`] if a buffer was full and could not be written,
+    /// [`WriteError::Stopped`] after that.
+    pub fn add_detail(
+        &mut self,
+        index_seq: u32,
+        timestamp_ns: u64,
+        function_id: u64,
+        kind: EventKind,
+        detail: &Detail<'_>,
+    ) -> Result<u32, WriteError> {
+        let (event_type, length) = detail.check(kind)?;
+        if self.index.failed() {
+            return Err(self.index.stopped());
+        }
+        if let Some(last) = self.detail.as_ref().and_then(DetailWriter::last_seq).filter(|&last| last >= index_seq) {
+            return Err(WriteError::DetailOrder { index_seq, last });
+        }
+        if self.index.is_elsewhere(index_seq) || self.detail.as_ref().is_some_and(|lane| !lane.has_room(length)) {
+            self.flush()?;
+        }
+        let of = Linked { index_seq, timestamp_ns, function_id, kind };
+        let of = Linked { timestamp_ns: self.index.check_late(&of)?, ..of };
+        let lane = match &mut self.detail {
+            Some(lane) => lane,
+            None => self.detail.insert(create_detail(&mut self.storage, &self.meta, &mut self.index)?),
+        };
+        // Never truncates: there are no more details than index events.
+        let detail_seq = u32::try_from(lane.count()).unwrap_or(NO_DETAIL);
+        lane.push(of, event_type, length, detail);
+        self.index.link(index_seq, detail_seq);
+        Ok(detail_seq)
+    }
+
     /// Whether the format's limit of 2³²−2 events is reached: go on in a new ordinal.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -200,17 +244,23 @@ impl<D: Storage> ThreadWriter<D> {
         self.flush()
     }
 
-    /// Writes both buffers, detail first. After an error each file holds whole events.
+    /// Writes both buffers, detail first and late links between. After an error each file holds whole events.
     fn flush_lanes(&mut self) -> Result<(), (PathBuf, io::Error)> {
         if let Some(detail) = &mut self.detail
             && let Err(source) = detail.flush_buffer()
         {
             self.index.unlink_from(detail.count());
             let path = detail.path().to_owned();
-            let _ = self.index.flush_buffer();
+            let _ = self.flush_index();
             return Err((path, source));
         }
-        self.index.flush_buffer().map_err(|source| (self.index.path().to_owned(), source))
+        self.flush_index().map_err(|source| (self.index.path().to_owned(), source))
+    }
+
+    /// Late links first: the footer that a failed write may leave behind has to be theirs, too.
+    fn flush_index(&mut self) -> io::Result<()> {
+        let late = self.index.flush_late();
+        late.and(self.index.flush_buffer())
     }
 
     /// Ends the writing after a failed flush: finalises what there is room for.

@@ -4,15 +4,16 @@
 
 use ada_format::layout::EventKind;
 use ada_format::manifest::Manifest;
-use ada_format::read::{DetailReader, IndexReader, ReadError, ThreadReader};
+use ada_format::read::{DetailReader, IndexReader, Payload, ReadError, ThreadReader};
+use ada_format::write::{Detail, FunctionDetail, Memory, ThreadWriter};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 use crate::model::{self, Event};
 
-/// Valid index and detail files.
-fn valid(events: u8, finish: bool) -> (Vec<u8>, Vec<u8>) {
+/// Valid index and detail files; of as many events more that have memory, if there is to be some.
+fn valid(events: u8, finish: bool, memory: bool) -> (Vec<u8>, Vec<u8>) {
     let dir = model::folder();
     let folder = dir.path().join("thread_0");
     let event = |number: u8| Event {
@@ -22,7 +23,10 @@ fn valid(events: u8, finish: bool) -> (Vec<u8>, Vec<u8>) {
         depth: 0,
         detail: Some(vec![number; number.into()]),
     };
-    let writer = model::write(&folder, 1, &(0..events).map(event).collect::<Vec<_>>());
+    let mut writer = model::write(&folder, 1, &(0..events).map(event).collect::<Vec<_>>());
+    if memory {
+        add_memory(&mut writer, events);
+    }
     if finish {
         writer.finish().unwrap();
     } else {
@@ -30,6 +34,20 @@ fn valid(events: u8, finish: bool) -> (Vec<u8>, Vec<u8>) {
     }
     let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
     (read("index.atf"), read("detail.atf"))
+}
+
+/// Appends calls with memory, the last of them late, so that there are `events` more.
+fn add_memory(writer: &mut ThreadWriter, events: u8) {
+    let bytes = vec![events; events.into()];
+    let piece = |slot| Memory { slot, address: 0x1000, full_length: 99, bytes: &bytes };
+    for _ in 0..events {
+        writer.append(100, 1, EventKind::Call, 0).unwrap();
+    }
+    for number in 0..events {
+        let memory: Vec<_> = (0..number % 4).map(piece).collect();
+        let detail = Detail::Function(FunctionDetail { stack: &[7; 5], memory: &memory, ..FunctionDetail::default() });
+        writer.add_detail((events + number).into(), 100, 1, EventKind::Call, &detail).unwrap();
+    }
 }
 
 /// One thing to do to a file.
@@ -111,7 +129,11 @@ fn read_detail(bytes: &[u8]) -> Option<DetailReader<Vec<u8>>> {
     assert_eq!(detail.events().count() as u64, detail.len());
     for event in detail.events() {
         assert!(event.bytes().len() + 24 <= bytes.len());
-        let _ = (event.payload(), event.detail_type(), event.header());
+        let _ = (event.detail_type(), event.header());
+        if let Some(Payload::Function(function)) = event.payload() {
+            let memory: usize = function.memory().map(|piece| 16 + piece.bytes.len()).sum();
+            assert!(100 + function.stack.len() + memory <= event.bytes().len());
+        }
     }
     let _ = (detail.header(), detail.footer(), detail.recovered(), noted(detail.verify()));
     Some(detail)
@@ -155,11 +177,12 @@ proptest! {
 }
 
 /// Number of pairs of valid files.
-const DAMAGEABLE: usize = 8;
+const DAMAGEABLE: usize = 16;
 
 fn damageable(which: usize) -> &'static (Vec<u8>, Vec<u8>) {
     static PAIRS: std::sync::OnceLock<Vec<(Vec<u8>, Vec<u8>)>> = std::sync::OnceLock::new();
-    let make = || (0..DAMAGEABLE).map(|which| valid([1, 2, 7, 20][which / 2], which % 2 == 0)).collect();
+    let make =
+        || (0..DAMAGEABLE).map(|which| valid([1, 2, 7, 20][which / 2 % 4], which % 2 == 0, which >= 8)).collect();
     &PAIRS.get_or_init(make)[which]
 }
 
@@ -250,4 +273,36 @@ fn detail_that_lies() {
     );
     let at = footer + 16;
     assert_eq!(lie(true, at, &u64s(1)), format!("detail at byte {at}: bytes_length is 1, expected {section}"));
+}
+
+#[test]
+fn memory_that_lies() {
+    let dir = model::folder();
+    let folder = dir.path().join("thread_0");
+    let mut writer = ThreadWriter::create(&folder, &model::meta(1)).unwrap();
+    let memory = [b"first", b"other"].map(|bytes| Memory { slot: 1, address: 2, full_length: 3, bytes });
+    let detail = Detail::Function(FunctionDetail { stack: &[7; 4], memory: &memory, ..FunctionDetail::default() });
+    writer.append_with_detail(1, 1, EventKind::Call, 0, &detail).unwrap();
+    drop(writer);
+    let valid = std::fs::read(folder.join("detail.atf")).unwrap();
+    let payload = 64 + 24;
+    // What is left of the pieces if the number at an offset into the payload is another.
+    let lie = |at: usize, number: u16| {
+        let mut bytes = valid.clone();
+        overwrite(&mut bytes, payload + at, &number.to_le_bytes());
+        let detail = DetailReader::from_bytes(bytes, "detail").unwrap();
+        let Some(Payload::Function(function)) = detail.get(0).unwrap().payload() else { panic!("a function") };
+        function.memory().map(|piece| String::from_utf8_lossy(piece.bytes).into_owned()).collect::<Vec<_>>()
+    };
+    let (memory_size, stack_size, first, second) = (98, 96, 104 + 12, 104 + 21 + 12);
+    assert_eq!(lie(memory_size, 42), ["first", "other"]);
+    assert_eq!(lie(memory_size, 0), [""; 0], "as in files from before there was memory");
+    assert_eq!(lie(memory_size, 15), [""; 0]);
+    assert_eq!(lie(memory_size, 18), ["fi"]);
+    assert_eq!(lie(memory_size, u16::MAX), ["first", "other"]);
+    assert_eq!(lie(stack_size, u16::MAX), [""; 0], "all of it is stack");
+    assert_eq!(lie(first, 4).len(), 2);
+    assert_eq!(lie(first, u16::MAX)[0].len(), 26);
+    assert_eq!(lie(second, 3), ["first", "oth"]);
+    assert_eq!(lie(second, 6), ["first", "other"]);
 }

@@ -1,27 +1,49 @@
-//! The golden session of format 2.1: it must be readable for ever, and today's writer must still write it.
+//! The golden sessions: they must be readable for ever, and today's writer must still write them.
 //!
-//! `ADA_BLESS=1 cargo test -p ada-format golden` writes it anew; only a new version of the format may do so, into a
-//! folder of its own.
+//! `v2_1` is the format's beginning; `v2_1_memory` came with memory in function details and detail after its event.
+//! `ADA_BLESS=1 cargo test -p ada-format golden` writes those that are not there; what is there is never changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ada_format::layout::{Arch, ClockType, DetailType, EventKind, NO_DETAIL, Os};
 use ada_format::manifest::*;
-use ada_format::read::{Payload, SessionReader};
+use ada_format::read::{MemoryEvent, Payload, SessionReader};
 use ada_format::session::thread_folder;
-use ada_format::write::{Detail, FunctionDetail, SignalDetail, ThreadMeta, ThreadWriter};
+use ada_format::write::{Detail, FunctionDetail, Memory, SignalDetail, ThreadMeta, ThreadWriter};
 use zerocopy::little_endian::U64;
 
 const MALLOC: u64 = 1 << 32 | 4;
 const FREE: u64 = 1 << 32 | 5;
+const OPEN: u64 = 1 << 32 | 6;
 const FILES: [&str; 4] = ["manifest.json", "thread_0/index.atf", "thread_0/detail.atf", "thread_1/index.atf"];
 
 /// Time, function, kind, depth and detail_seq of an index event.
 type Values = (u64, u64, u32, u32, u32);
 
 fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v2_1")
+    named("v2_1")
+}
+
+fn named(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// Compares the golden session `name` with what `write` writes today.
+fn check_written(name: &str, write: fn(&Path), files: &[&str]) {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path());
+    if std::env::var_os("ADA_BLESS").is_some() && !named(name).exists() {
+        fs::create_dir_all(named(name)).unwrap();
+        write(&named(name));
+    }
+    for file in files {
+        assert_eq!(
+            fs::read(dir.path().join(file)).unwrap(),
+            fs::read(named(name).join(file)).unwrap(),
+            "{name}/{file}"
+        );
+    }
 }
 
 fn meta(thread_id: u32) -> ThreadMeta {
@@ -35,6 +57,7 @@ fn write(dir: &Path) {
         frame_pointer: 0x7ffc_0000_2000,
         stack_pointer: 0x7ffc_0000_1ff8,
         stack: b"\xc9\x51\x55\x55\x55\x55\x00\x00golden",
+        memory: &[],
     });
     let value =
         Detail::Function(FunctionDetail { regs: [0x5555_5555_92a0, 0, 0, 0, 0, 0, 0, 0], ..Default::default() });
@@ -149,16 +172,52 @@ fn threads() -> Vec<Thread> {
 
 #[test]
 fn todays_writer_writes_it() {
-    let dir = tempfile::tempdir().unwrap();
-    write(dir.path());
-    if std::env::var_os("ADA_BLESS").is_some() {
-        let _ = fs::remove_dir_all(golden());
-        fs::create_dir_all(golden()).unwrap();
-        write(&golden());
-    }
-    for file in FILES {
-        assert_eq!(fs::read(dir.path().join(file)).unwrap(), fs::read(golden().join(file)).unwrap(), "{file}");
-    }
+    check_written("v2_1", write, &FILES);
+    check_written("v2_1_memory", write_memory, &FILES[..3]);
+}
+
+/// An `open` and its return, whose detail came after both.
+fn write_memory(dir: &Path) {
+    let memory = [
+        Memory { slot: 0, address: 0x7ffc_0000_3000, full_length: 12, bytes: b"/etc/passwd\0" },
+        Memory { slot: 2, address: 0x7ffc_0000_4000, full_length: 4_096, bytes: &[0xAA; 5] },
+        Memory { slot: 255, address: u64::MAX, full_length: 0, bytes: b"" },
+    ];
+    let call =
+        FunctionDetail { regs: [1, 2, 3, 4, 5, 6, 7, 8], stack: b"stack", memory: &memory, ..Default::default() };
+    let value = FunctionDetail { regs: [3, 0, 0, 0, 0, 0, 0, 0], memory: &memory[..1], ..Default::default() };
+    let mut writer = ThreadWriter::create(&thread_folder(dir, 0), &meta(4_242)).unwrap();
+    writer.append(1_000, OPEN, EventKind::Call, 0).unwrap();
+    writer.append(2_000, OPEN, EventKind::Return, 0).unwrap();
+    writer.flush().unwrap();
+    assert_eq!(writer.add_detail(0, 1_000, OPEN, EventKind::Call, &Detail::Function(call)).unwrap(), 0);
+    writer.append(3_000, OPEN, EventKind::Call, 0).unwrap();
+    assert_eq!(writer.add_detail(1, 2_000, OPEN, EventKind::Return, &Detail::Function(value)).unwrap(), 1);
+    writer.finish().unwrap();
+    Manifest { arch: "x86_64".into(), ..Manifest::default() }.write_atomic(dir).unwrap();
+}
+
+#[test]
+fn its_memory() {
+    let session = SessionReader::open(&named("v2_1_memory")).unwrap();
+    let thread = &session.threads()[0];
+    thread.verify().unwrap();
+    let links: Vec<u32> = thread.index().events().iter().map(|event| event.detail_seq.get()).collect();
+    assert_eq!(links, [0, 1, NO_DETAIL]);
+    let pieces = |position| {
+        let Some(Payload::Function(function)) = thread.detail_of(position).unwrap().unwrap().payload() else {
+            panic!()
+        };
+        let piece = |piece: MemoryEvent<'_>| (piece.slot, piece.address, piece.full_length, piece.bytes.to_vec());
+        (function.stack.to_vec(), function.fixed.memory_size.get(), function.memory().map(piece).collect::<Vec<_>>())
+    };
+    let path = (0, 0x7ffc_0000_3000, 12, b"/etc/passwd\0".to_vec());
+    let cut = (2, 0x7ffc_0000_4000, 4_096, vec![0xAA; 5]);
+    assert_eq!(pieces(0), (b"stack".to_vec(), 65, vec![path.clone(), cut, (255, u64::MAX, 0, Vec::new())]));
+    assert_eq!(pieces(1), (Vec::new(), 28, vec![path]));
+    let bytes = fs::read(named("v2_1_memory").join("thread_0/detail.atf")).unwrap();
+    let block = &bytes[64 + 24 + 100 + 5..];
+    assert_eq!(&block[..28], b"\0\x30\0\0\xfc\x7f\0\0\x0c\0\0\0\x0c\0\0\0/etc/passwd\0");
 }
 
 #[test]

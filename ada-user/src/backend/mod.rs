@@ -6,7 +6,7 @@ pub mod ebpf;
 
 use std::{os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
-use ada_format::wire::{Detail, Record, Signal};
+use ada_format::wire::{Detail, Record, Signal, Slot};
 
 use crate::plan::{FunctionId, Plan};
 
@@ -139,6 +139,28 @@ pub struct Memory<'a> {
     pub slots: &'a [u8],
     /// Bytes from one slot to the next.
     pub stride: usize,
+    /// The most bytes that are kept of one; what was copied beyond them only tells that there is more.
+    pub limit: usize,
+}
+
+impl<'a> Memory<'a> {
+    /// The slots that were filled: number, head and bytes.
+    pub fn pieces(self) -> impl Iterator<Item = (u8, Slot, &'a [u8])> {
+        let slots = self.slots.chunks_exact(self.stride.max(size_of::<Slot>()));
+        let filled = (0u8..).zip(slots).filter(move |(number, _)| self.filled >> number & 1 != 0);
+        filled.filter_map(move |(number, slot)| {
+            let (address, rest) = slot.split_first_chunk()?;
+            let (length, rest) = rest.split_first_chunk()?;
+            let (full_length, bytes) = rest.split_first_chunk()?;
+            let slot = Slot {
+                address: u64::from_ne_bytes(*address),
+                length: u32::from_ne_bytes(*length),
+                full_length: u32::from_ne_bytes(*full_length),
+            };
+            let kept = bytes.get(..(slot.length as usize).min(self.limit)).unwrap_or(bytes);
+            Some((number, slot, kept))
+        })
+    }
 }
 
 /// Ends a wait from another thread.

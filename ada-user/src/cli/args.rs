@@ -2,10 +2,11 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
+use ada_user::timespan;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::filters::FilterArgs;
 use super::query::{DiffArgs, GraphArgs, ReplayArgs, ReportArgs, TimelineArgs, VerifyArgs};
+use super::{detail::DetailArgs, filters::FilterArgs};
 
 /// Record every call and return of chosen functions of a running or launched program, without rebuilding it.
 #[derive(Debug, Parser)]
@@ -59,6 +60,10 @@ pub(crate) enum Command {
     List(ListArgs),
     /// Check what this machine and a target allow, with the mend for what they do not
     Doctor(DoctorArgs),
+    /// Keep the details around this moment, in a recording whose flight recorder waits for it (docs/flight.md)
+    Mark(MarkArgs),
+    /// Steer a recording that is under way: its triggers, its state, its end
+    Control(ControlArgs),
     /// Print shell completions
     Completions {
         /// The shell
@@ -88,9 +93,10 @@ pub(crate) struct ChoiceArgs {
     /// Where in a function its probe goes: at the cheapest instruction that sees the same calls, or at its first
     #[arg(long, value_enum, default_value_t = Place::Cheapest, value_name = "WHERE")]
     pub(crate) placement: Place,
-    /// Record the argument and return-value registers of every event as well
-    #[arg(long)]
-    pub(crate) detail: bool,
+    /// Record the registers of every call and return as well, and at a call the stack; with a SPEC, only of those functions;
+    /// repeatable
+    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(crate) detail: Vec<String>,
     /// More names: an ELF file of the same build with symbols, or text as nm or perf-PID.map write it; for one library
     /// as LIB=FILE; repeatable
     #[arg(long, value_name = "[LIB=]FILE")]
@@ -146,7 +152,9 @@ pub(crate) struct RecordArgs {
     /// Command to start and record, after --
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
-    /// Last, for the heading that it sets.
+    /// Last, for the headings that they set.
+    #[command(flatten)]
+    pub(crate) detail: DetailArgs,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
 }
@@ -219,6 +227,27 @@ pub(crate) struct RecoverArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct MarkArgs {
+    /// The session's folder [default: the newest below ada_traces that is being recorded]; and a text for the manifest
+    #[arg(value_name = "SESSION|TEXT", num_args = 0..=2)]
+    pub(crate) words: Vec<String>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ControlArgs {
+    /// The session's folder [default: the newest below ada_traces that is being recorded]; and what to do: mark [TEXT],
+    /// add-trigger TRIGGER, remove-trigger N, list-triggers, status, or stop
+    #[arg(value_name = "SESSION|COMMAND", num_args = 1..=3, required = true)]
+    pub(crate) words: Vec<String>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// What to look up; a path after the last one is the program to look into
     #[arg(value_name = "SPEC")]
@@ -257,22 +286,9 @@ pub(crate) enum Format {
     Jsonl,
 }
 
-/// A time span as people type it: a number with ns, us, ms, s, m or h; seconds without.
+/// A time span: a number with ns, us, ms, s, m or h; seconds without.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let complaint = || format!("'{text}' is not a time; write it like 500ms, 10s or 2m");
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: f64 = number.parse().map_err(|_| complaint())?;
-    let seconds = match unit {
-        "ns" => 1e-9,
-        "us" | "µs" => 1e-6,
-        "ms" => 1e-3,
-        "" | "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(complaint()),
-    };
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| complaint())
+    timespan::parse(text).map_err(|error| error.to_string())
 }
 
 /// A time span that a recording can take: a century at most, which every clock can add.
@@ -284,6 +300,12 @@ fn recording_time(text: &str) -> Result<Duration, String> {
 
 fn ring_size(text: &str) -> Result<u32, String> {
     let complaint = || format!("'{text}' is not a ring size; write a power of two from 4K to 1G, like 4M");
+    let valid = |size: &u32| size.is_power_of_two() && (4096..=1 << 30).contains(size);
+    size(text).and_then(|size| u32::try_from(size).ok()).filter(valid).ok_or_else(complaint)
+}
+
+/// A number of bytes as people type it: with K, M, G or T, which are powers of 1024.
+pub(super) fn size(text: &str) -> Option<u64> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let shift = match unit.trim_end_matches(['B', 'b', 'i']) {
@@ -291,12 +313,10 @@ fn ring_size(text: &str) -> Result<u32, String> {
         "k" | "K" => 10,
         "m" | "M" => 20,
         "g" | "G" => 30,
-        _ => return Err(complaint()),
+        "t" | "T" => 40,
+        _ => return None,
     };
-    let number: u64 = number.parse().map_err(|_| complaint())?;
-    let size = number.checked_mul(1 << shift).and_then(|size| u32::try_from(size).ok());
-    let valid = |size: &u32| size.is_power_of_two() && (4096..=1 << 30).contains(size);
-    size.filter(valid).ok_or_else(complaint)
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 #[cfg(test)]
@@ -308,17 +328,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn durations() {
-        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
-        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for wrong in ["", "s", "1x", "-1s", "1e400s", "ten"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

@@ -8,13 +8,16 @@ use std::{
 
 use ada_user::{
     plan::Plan,
-    resolve::{DEFAULT_EXCLUDES, DetailChoice, PlacementPolicy, ResolveOptions, ReturnsPolicy, Symbols},
+    resolve::{DEFAULT_EXCLUDES, PlacementPolicy, ResolveOptions, ReturnsPolicy, Symbols},
     spec::{ModuleSpec, ProbeSpec, SpecError},
 };
 use anyhow::Result;
 
 use super::args::{ChoiceArgs, Place, ReturnsHow};
-use super::tell;
+use super::{
+    detail::{self, DetailArgs},
+    tell,
+};
 
 /// The specs that `texts` and `args` ask for.
 pub(super) fn specs(texts: &[String], args: &ChoiceArgs) -> Result<Vec<ProbeSpec>, SpecError> {
@@ -23,7 +26,7 @@ pub(super) fn specs(texts: &[String], args: &ChoiceArgs) -> Result<Vec<ProbeSpec
 }
 
 /// How they are resolved.
-pub(super) fn options(args: &ChoiceArgs) -> Result<ResolveOptions> {
+pub(super) fn options(args: &ChoiceArgs, detail: Option<&DetailArgs>) -> Result<ResolveOptions> {
     let excludes = args.exclude.iter().map(|text| ProbeSpec::parse_anywhere(text)).collect::<Result<_, _>>()?;
     let defaults = DEFAULT_EXCLUDES.iter().filter(|_| !args.no_default_excludes);
     let everything_but = defaults.map(|(text, _)| text.parse()).collect::<Result<_, _>>()?;
@@ -41,7 +44,8 @@ pub(super) fn options(args: &ChoiceArgs) -> Result<ResolveOptions> {
         returns,
         everywhere: false,
         placement,
-        detail: if args.detail { DetailChoice::All } else { DetailChoice::None },
+        detail: detail::choice(&args.detail, detail)?,
+        signatures: detail.filter(|detail| detail.args).map(|detail| detail.string_max),
         symbols,
         excludes,
         everything_but,

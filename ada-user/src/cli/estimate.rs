@@ -31,7 +31,7 @@ const NAMED: usize = 3;
 pub(super) fn run(args: &RecordArgs, time: Duration) -> Result<ExitCode> {
     let Request { plan, pids, gated, filters, .. } = record::prepare(args)?;
     let mut watch = Watch::new(&pids, Some(time))?;
-    let counting = record::backend(args, filters).count(&plan, &pids)?;
+    let counting = record::backend(args, &plan, filters).count(&plan, &pids)?;
     let began = Instant::now();
     if let Some(gated) = gated {
         watch.launched(gated.release()?);
@@ -42,7 +42,7 @@ pub(super) fn run(args: &RecordArgs, time: Duration) -> Result<ExitCode> {
     watch.wait()?;
     let (calls, elapsed) = (counting.calls()?, began.elapsed());
     drop(counting);
-    let estimate = Estimate::new(&plan, &calls, elapsed, args.choice.detail);
+    let estimate = Estimate::new(&plan, &calls, elapsed, args.detail.stack);
     std::io::stdout().write_all(text(&estimate, &plan).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

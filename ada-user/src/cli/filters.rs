@@ -39,7 +39,7 @@ pub(super) fn filters(args: &RecordArgs) -> Result<Filters> {
     if min_duration.is_some() && args.entry_only {
         bail!("--min-duration times calls by their returns, which --entry-only does not record; leave one of them out");
     }
-    if min_duration.is_some() && args.choice.detail {
+    if min_duration.is_some() && !args.choice.detail.is_empty() {
         bail!(
             "--min-duration decides when a call's registers are gone, so it goes without --detail; leave one of them out"
         );

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
     }
     let Request { specs, target } = Request::new(args)?;
     let specs = choice::specs(specs, &args.choice)?;
-    let plan = resolve::resolve(&specs, &[target.open()?], &choice::options(&args.choice)?)?;
+    let plan = resolve::resolve(&specs, &[target.open()?], &choice::options(&args.choice, None)?)?;
     choice::tell_unused_symbols(&plan);
     let text = match args.format {
         Format::Text => text(&plan),
@@ -209,10 +209,10 @@ fn returns(returns: &Returns) -> String {
 }
 
 /// File offsets of the probes on its exits.
-fn exits(returns: &Returns) -> &[u64] {
+fn exits(returns: &Returns) -> Vec<u64> {
     match returns {
-        Returns::Exits(offsets) => offsets,
-        Returns::Probe | Returns::NotRecorded(_) => &[],
+        Returns::Exits(exits) => exits.iter().map(|exit| exit.at).collect(),
+        Returns::Probe | Returns::NotRecorded(_) => Vec::new(),
     }
 }
 
@@ -254,6 +254,7 @@ mod tests {
 
     use super::super::args::ChoiceArgs;
     use super::*;
+    use ada_user::exits::{Exit, Leaves};
 
     fn args(spec: &[&str], pid: Option<u32>, path: Option<&str>) -> ListArgs {
         let spec = spec.iter().copied().map(String::from).collect();
@@ -307,7 +308,7 @@ mod tests {
             price: Price::Emulated,
             entry_price: Price::Stepped,
             size: 32,
-            returns: Returns::Exits(vec![0x101f]),
+            returns: Returns::Exits(vec![Exit { at: 0x101f, by: Leaves::ByReturn }]),
             ..function.clone()
         };
         let module = Module {

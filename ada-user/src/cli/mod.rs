@@ -3,12 +3,15 @@
 
 mod args;
 mod choice;
+mod detail;
+mod control;
 mod doctor;
 mod dump;
 mod estimate;
 mod filters;
 mod info;
 mod list;
+mod mark;
 mod names;
 mod open;
 mod out;
@@ -48,6 +51,8 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Recover(args)) => recover::run(&args),
         Some(Command::List(args)) => list::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
+        Some(Command::Mark(args)) => mark::run(&args),
+        Some(Command::Control(args)) => control::run(&args),
         Some(Command::Completions { shell }) => completions(shell),
     };
     result.unwrap_or_else(|error| if prints && is_broken_pipe(&error) { ExitCode::SUCCESS } else { refuse(&error) })

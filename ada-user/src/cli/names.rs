@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use ada_format::manifest::{Function, Manifest, Thread};
+use ada_format::manifest::{Function, Manifest, Signature, Thread};
 use ada_format::read::ThreadReader;
 
 /// A map by ids of a session, which nobody chooses against us.
@@ -38,6 +38,50 @@ pub(super) fn by_function<V>(manifest: &Manifest, make: impl Fn(&Function, Optio
     let path = |id: u64| u32::try_from(id >> 32).ok().and_then(|module| modules.get(&module).copied());
     let pair = |function: &Function| (function.function_id, make(function, path(function.function_id)));
     manifest.functions.iter().map(pair).collect()
+}
+
+/// A function with a signature.
+#[derive(Clone, Debug)]
+pub(super) struct Typed {
+    /// The name for people, without the types that the signature has, too.
+    pub(super) name: String,
+    /// What it takes and gives back.
+    pub(super) signature: Signature,
+}
+
+/// The functions that have a signature, by id.
+pub(super) fn with_signatures(manifest: &Manifest) -> IdMap<Typed> {
+    let typed = |function: &Function| {
+        let signature = function.signature.as_deref()?.clone();
+        let name = readable(function);
+        Some((function.function_id, Typed { name: without_parameters(&name).to_owned(), signature }))
+    };
+    manifest.functions.iter().filter_map(typed).collect()
+}
+
+/// `a::f` of `a::f(int (*)(char)) const`; `f::operator()` of `f::operator()(int)`.
+fn without_parameters(name: &str) -> &str {
+    let Some(end) = name.rfind(')') else { return name };
+    // What follows can only qualify a method.
+    if name.get(end + 1..).is_some_and(|rest| rest.contains("::")) {
+        return name;
+    }
+    let mut open = 0_usize;
+    for (index, character) in name.char_indices().rev().skip_while(|(index, _)| *index > end) {
+        match character {
+            ')' => open += 1,
+            '(' if open == 1 => {
+                return if index == 0 || name.ends_with("operator()") {
+                    name
+                } else {
+                    name.get(..index).unwrap_or(name)
+                };
+            }
+            '(' => open = open.saturating_sub(1),
+            _ => {}
+        }
+    }
+    name
 }
 
 /// The name for people: demangled where it was mangled.
@@ -113,6 +157,23 @@ mod tests {
         assert_eq!(names[&id(7, 3)].as_deref(), Some("/lib/x.so"));
         assert_eq!(names[&id(8, 3)], None);
         assert_eq!(short_module("/lib/x.so"), "x.so");
+    }
+
+    #[test]
+    fn signatures_have_the_types_of_a_name() {
+        let pairs = [
+            ("f", "f"),
+            ("f(int)", "f"),
+            ("(anonymous namespace)::f(int (*)(char), long) const", "(anonymous namespace)::f"),
+            ("f::operator()(int)", "f::operator()"),
+            ("f::operator()", "f::operator()"),
+            ("<T as (A, B)>::f", "<T as (A, B)>::f"),
+            (")(", ")("),
+            ("f(", "f("),
+        ];
+        for (name, want) in pairs {
+            assert_eq!(without_parameters(name), want);
+        }
     }
 
     #[test]

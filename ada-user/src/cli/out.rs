@@ -118,6 +118,14 @@ impl<W: Write> Out<W> {
     }
 }
 
+/// For what brings its own formatting.
+impl<W: Write> std::fmt::Write for Out<W> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.bytes(text.as_bytes());
+        Ok(())
+    }
+}
+
 /// Writes a number to the end of `digits` and returns where it begins; what lies before stays as it was.
 #[inline]
 fn decimal(mut number: u64, digits: &mut [u8; 20]) -> usize {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use ada_user::{
-    backend::ebpf::{self, DetailLayout, EbpfBackend, Route},
+    backend::ebpf::{self, EbpfBackend, Route},
     doctor,
     filter::Filters,
     follow::Wanted,
@@ -11,7 +11,7 @@ use ada_user::{
     plan::Plan,
     privileges::{self, Invoker},
     process::ProcessInfo,
-    resolve::{self, ReturnsPolicy},
+    resolve::{self, DetailChoice, ReturnsPolicy},
     session::{SessionOptions, Summary, TraceSession},
     target::Target,
 };
@@ -19,7 +19,7 @@ use anyhow::{Result, bail};
 
 use super::{
     args::{Attach, RecordArgs},
-    choice, estimate,
+    choice, detail, estimate,
     filters::filters,
     status::StatusLine,
     summary, tell,
@@ -36,6 +36,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
     }
     let Request { plan, pids, gated, invoker, processes, wanted, filters } = prepare(args)?;
     choice::tell_unused_symbols(&plan);
+    detail::tell_untyped(&plan);
     if args.follow_forks && plan.functions.len() > MANY_EVERYWHERE && !args.quiet {
         let functions = summary::count(plan.functions.len() as u64);
         tell(&format!(
@@ -43,10 +44,11 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
         ));
     }
     let max_depth = filters.max_depth;
-    let options = SessionOptions { output: args.output.clone(), invoker, processes, follow: wanted, max_depth };
+    let options = SessionOptions { output: args.output.clone(), invoker, processes, follow: wanted, max_depth, flight: detail::flight(&args.detail) };
     // Before anything is attached, so that no Ctrl-C from here on leaves a recording unfinished.
     let mut watch = Watch::new(&pids, args.duration)?;
-    let mut session = TraceSession::start(backend(args, filters), &plan, &pids, &options)?;
+    let mut session = TraceSession::start(backend(args, &plan, filters), &plan, &pids, &options)?;
+    watch.marks_go_to(session.control());
     if let Some(gated) = gated {
         match gated.release() {
             Ok(launched) => watch.launched(launched),
@@ -91,7 +93,12 @@ pub(super) struct Request {
 
 /// Checks what needs no privileges first, so that a slip of the pen is told as such.
 pub(super) fn prepare(args: &RecordArgs) -> Result<Request> {
-    let specs = choice::specs(&args.uprobe, &args.choice)?;
+    let mut specs = choice::specs(&args.uprobe, &args.choice)?;
+    for spec in detail::specs(&args.detail) {
+        if !specs.contains(&spec) {
+            specs.push(spec);
+        }
+    }
     if specs.is_empty() {
         bail!("nothing to record: name functions with -e, such as -e libc:malloc or -e 'exe:*', or use --all");
     }
@@ -101,7 +108,7 @@ pub(super) fn prepare(args: &RecordArgs) -> Result<Request> {
     if args.pid.contains(&0) {
         bail!("there is no process 0; `ps` lists those that run");
     }
-    let mut options = choice::options(&args.choice)?;
+    let mut options = choice::options(&args.choice, Some(&args.detail))?;
     options.everywhere = args.follow_forks;
     if args.entry_only {
         options.returns = ReturnsPolicy::Off;
@@ -153,6 +160,7 @@ fn plan(args: &RecordArgs, wanted: Wanted, targets: &[Target]) -> Result<(Plan, 
     if !(args.follow_forks || args.wait) {
         let mut plan = resolve::resolve(&wanted.specs, targets, &wanted.options)?;
         filters.fit(&mut plan)?;
+        detail::check(args, &plan)?;
         return Ok((plan, None, filters));
     }
     let (mut plan, absent) = wanted.resolve(targets)?;
@@ -163,22 +171,16 @@ fn plan(args: &RecordArgs, wanted: Wanted, targets: &[Target]) -> Result<(Plan, 
     Ok((plan, Some(wanted), filters))
 }
 
-pub(super) fn backend(args: &RecordArgs, filters: Filters) -> EbpfBackend {
+pub(super) fn backend(args: &RecordArgs, plan: &Plan, filters: Filters) -> EbpfBackend {
     let route = args.attach.map(|how| match how {
         Attach::Multi => Route::UprobeMulti,
         Attach::Perf => Route::PerfEvent,
     });
     let grows = args.follow_forks || args.wait;
     let (ring_size, follow) = (args.buffer_size, args.follow_forks);
-    EbpfBackend {
-        ring_size,
-        route,
-        detail: args.choice.detail,
-        layout: DetailLayout::default(),
-        follow,
-        grows,
-        filters,
-    }
+    let detail = detail::choice(&args.choice.detail, Some(&args.detail)).is_ok_and(|choice| choice != DetailChoice::None);
+    let layout = detail::layout(args, plan, grows);
+    EbpfBackend { ring_size, route, detail, layout, follow, grows, filters }
 }
 
 fn outcome(args: &RecordArgs, summary: &Summary, reason: &Reason, ended: Option<Ended>) -> Result<ExitCode> {

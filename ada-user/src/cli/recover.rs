@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use ada_format::manifest::Manifest;
 use ada_format::session::{self, RecoverReport, RecoveredThread, SessionError};
-use anyhow::Result;
+use ada_user::control;
+use anyhow::{Context, Result};
 
 use super::REFUSED;
 use super::args::RecoverArgs;
@@ -26,6 +27,8 @@ pub(crate) fn run(args: &RecoverArgs) -> Result<ExitCode> {
     let dir = chosen(args.session.as_deref())?;
     check_recoverable(&dir)?;
     let report = recover(&dir)?;
+    // What it was steered by leads nowhere any more.
+    control::remove_stale(&dir).with_context(|| format!("cannot remove the control socket of {}", dir.display()))?;
     let manifest = Manifest::read(&dir)?;
     io::stdout().write_all(text(&report, &manifest).as_bytes())?;
     let errors = report.threads.iter().filter_map(|thread| thread.error.as_ref());

@@ -4,7 +4,7 @@
 //! be recovered).
 
 use std::{
-    io,
+    io::{self, Read},
     os::{fd::OwnedFd, unix::net::UnixStream},
     sync::{
         Arc,
@@ -15,6 +15,7 @@ use std::{
 
 use ada_user::{
     clock,
+    control::{Command, Control},
     launch::{Ended, Launched},
     session::{ProcessEnd, TraceSession},
 };
@@ -23,7 +24,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, pidfd_open},
 };
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 use super::status::StatusLine;
 
@@ -44,6 +45,8 @@ const SECOND_SIGNAL: Duration = Duration::from_millis(200);
 pub(super) enum Reason {
     /// Ctrl-C, SIGTERM or SIGHUP.
     Signal,
+    /// Somebody asked for it over the control socket.
+    Asked,
     /// All targets have exited.
     TargetsEnded,
     /// The time is over.
@@ -56,6 +59,9 @@ pub(super) enum Reason {
 #[derive(Debug)]
 pub(super) struct Watch {
     signals: UnixStream,
+    /// Becomes readable by SIGUSR1, which marks.
+    marks: UnixStream,
+    control: Option<Control>,
     /// Once set, a signal ends this process in its handler.
     armed: Arc<AtomicBool>,
     targets: Vec<(u32, OwnedFd)>,
@@ -72,9 +78,16 @@ impl Watch {
     pub(super) fn new(pids: &[u32], duration: Option<Duration>) -> Result<Self> {
         let armed = Arc::new(AtomicBool::new(false));
         let signals = watch_signals(&armed).context("cannot watch for signals")?;
+        let marks = watch_marks().context("cannot watch for SIGUSR1")?;
         let targets = pids.iter().map(|pid| Ok((*pid, open_process(*pid)?))).collect::<Result<_>>()?;
         let first = pids.to_vec();
-        Ok(Self { signals, armed, targets, first, launched: None, ended: None, deadline: None, duration })
+        let (control, launched, ended, deadline) = (None, None, None, None);
+        Ok(Self { signals, marks, control, armed, targets, first, launched, ended, deadline, duration })
+    }
+
+    /// Where marks go from now on.
+    pub(super) fn marks_go_to(&mut self, control: Control) {
+        self.control = Some(control);
     }
 
     /// The first target is a command of ours, which has begun.
@@ -101,9 +114,15 @@ impl Watch {
         loop {
             let ready = self.poll(earlier(self.deadline, refresh.min(Instant::now() + STATUS)))?;
             self.note_ended(&ready, session);
+            if ready.mark {
+                self.mark();
+            }
             if ready.signal {
                 self.arm_second();
                 return Ok(Reason::Signal);
+            }
+            if session.stop_asked() {
+                return Ok(Reason::Asked);
             }
             self.watch_followed(session);
             if self.targets.is_empty() {
@@ -123,6 +142,14 @@ impl Watch {
                 refresh = Instant::now() + interval.max(now.elapsed() * REFRESH_SHARE);
             }
             status.update(session, started.elapsed());
+        }
+    }
+
+    /// Any number of signals since the last time is one mark.
+    fn mark(&mut self) {
+        while self.marks.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
+        if let Some(control) = &self.control {
+            control.tell(Command::Mark { text: "SIGUSR1".to_owned() });
         }
     }
 
@@ -161,7 +188,7 @@ impl Watch {
     }
 
     fn poll(&self, until: Instant) -> Result<Ready> {
-        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.marks, PollFlags::IN)];
         fds.extend(self.targets.iter().map(|(_, pidfd)| PollFd::new(pidfd, PollFlags::IN)));
         let left = until.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
@@ -171,8 +198,9 @@ impl Watch {
         }
         let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
         let signal = fds.first().is_some_and(is_ready);
-        let ended = fds.iter().skip(1).zip(&self.targets).filter(|(fd, _)| is_ready(fd));
-        Ok(Ready { signal, ended: ended.map(|(_, (pid, _))| *pid).collect() })
+        let mark = fds.get(1).is_some_and(is_ready);
+        let ended = fds.iter().skip(2).zip(&self.targets).filter(|(fd, _)| is_ready(fd));
+        Ok(Ready { signal, mark, ended: ended.map(|(_, (pid, _))| *pid).collect() })
     }
 
     fn note_ended(&mut self, ready: &Ready, session: &mut TraceSession) {
@@ -194,6 +222,7 @@ impl Watch {
 /// What a wait has brought.
 struct Ready {
     signal: bool,
+    mark: bool,
     ended: Vec<u32>,
 }
 
@@ -206,6 +235,14 @@ fn watch_signals(armed: &Arc<AtomicBool>) -> io::Result<UnixStream> {
     }
     // A file size limit is to be an error of the write, not the end of the recorder.
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+    Ok(reader)
+}
+
+/// SIGUSR1 makes the stream readable, and is no end of this process from here on, whether or not anything is marked.
+fn watch_marks() -> io::Result<UnixStream> {
+    let (reader, writer) = UnixStream::pair()?;
+    reader.set_nonblocking(true)?;
+    signal_hook::low_level::pipe::register(SIGUSR1, writer)?;
     Ok(reader)
 }
 

@@ -1,80 +1,62 @@
-//! Sorts the events of one stream into the files of their threads, with their call depth.
+//! Sorts the events of one stream by thread, finds their call depth, and hands them on: to the files, and past the triggers.
 //!
-//! Invariant: an event is either handed to its thread's writer or counted as lost.
+//! Invariant: what reaches [`Files`] is in the order of time within each thread, and its calls and returns belong to the
+//! recording.
 
 use std::{
     collections::HashMap,
-    io::ErrorKind,
     num::NonZeroU32,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, mpsc::Sender},
 };
 
 use ada_format::{
-    layout::{Arch, ClockType, EventKind, Os},
-    session,
-    wire::{Record, flags, kind},
-    write::{Detail, FunctionDetail, ThreadMeta, ThreadWriter, WriteError},
+    layout::{EventKind, NO_FUNCTION},
+    wire::{Record, Signal, flags, kind},
+    write::Detail,
 };
 
 use super::{
     depth::{Call, CallStack, Expect},
-    ledger::{Gap, Ledger, Muted, ThreadEntry},
+    files::Files,
+    flight::{Armed, Entry, FlightRecorder, FlightStatus, Moment, Route, TriggerId},
+    ledger::{Ledger, Muted},
     life::{Life, Stopped, go_on, name_of},
     returns::ReturnsTable,
     span::Span,
+    thread::{Event, Pieces, function_detail, signal_detail},
 };
 use crate::{
-    backend::{CallDetail, LossGauge, Losses, More, Sink, ThreadLoss},
+    backend::{CallDetail, LossGauge, Losses, More, Sink},
+    clock,
+    control::{Command, Reply, Status, TriggerInfo},
+    follow,
     plan::Plan,
+    session::Flight,
+    trigger::Trigger,
 };
 
-/// Calls that a thread's stack has room for at first.
-const FIRST_DEPTH: usize = 64;
-/// The reasons under which events count that could not be written.
-const DISK_FULL: &str = "disk_full";
-const WRITE_FAILED: &str = "write_failed";
+const NO_FLIGHT: &str = "it was started without a flight recorder, so there is nothing to mark or trigger: start it with --trigger or --pre-roll";
 
-/// The threads of a recording and the files they go to.
+/// Where events go.
 pub(crate) struct Demux {
     span: Arc<Span>,
-    dir: PathBuf,
-    ledger: Ledger,
+    files: Files,
     /// What happened to processes and was not yet asked for.
     lives: Vec<Life>,
     /// Takes processes that are stopped.
     held: Option<Sender<Stopped>>,
     returns: ReturnsTable,
-    /// Live threads; a free place is `None`.
-    threads: Vec<Option<Thread>>,
-    by_tid: HashMap<u32, usize>,
     /// The calls on stacks that are no thread's own, by process and stack: goroutines go from thread to thread.
     stacks: HashMap<(u32, u32), CallStack>,
-    /// The place of the thread of the last event.
-    latest: Option<((u32, u32), usize)>,
-    /// The folder that a thread id had last, for losses that are reported after its end.
-    folders: HashMap<(u32, u32), u32>,
     /// Tells how many events the source has lost so far.
     lost: LossGauge,
     /// Events at this call depth and deeper are not written.
     max_depth: u32,
-    /// Why writing ended.
-    failure: Option<WriteError>,
-    /// Events lost to that: of threads that have ended or never got a folder.
-    unwritten: u64,
-}
-
-#[derive(Debug)]
-struct Thread {
-    folder: u32,
-    pid: u32,
-    tid: u32,
-    stack: CallStack,
-    writer: ThreadWriter,
-    /// Events that were to be written, and the time of the last one. What the file has less at the end is lost: a failing
-    /// write also takes back some that the writer had accepted.
-    delivered: u64,
-    last_ns: u64,
+    /// Which details are written, if not all; and what triggers are looked up in.
+    flight: Option<FlightRecorder>,
+    plan: Plan,
+    programs: Vec<PathBuf>,
 }
 
 impl Demux {
@@ -82,20 +64,16 @@ impl Demux {
     pub(crate) fn new(dir: PathBuf, plan: &Plan, lost: LossGauge, span: Arc<Span>) -> Self {
         Self {
             span,
-            dir,
-            ledger: Ledger::default(),
+            files: Files::new(dir),
             lives: Vec::new(),
             held: None,
             returns: ReturnsTable::new(plan),
-            threads: Vec::new(),
-            by_tid: HashMap::new(),
             stacks: HashMap::new(),
-            latest: None,
-            folders: HashMap::new(),
             lost,
             max_depth: u32::MAX,
-            failure: None,
-            unwritten: 0,
+            flight: None,
+            plan: Plan::default(),
+            programs: Vec::new(),
         }
     }
 
@@ -104,9 +82,23 @@ impl Demux {
         Self { max_depth: limit.map_or(u32::MAX, NonZeroU32::get), ..self }
     }
 
+    /// Writes details only around triggers, if `flight` asks for that, in a recording of `plan` by `programs`.
+    pub(crate) fn around_triggers(self, flight: Option<&Flight>, plan: &Plan, programs: &[PathBuf]) -> Self {
+        let armed = flight.map(|Flight { options, triggers }| {
+            let now_ns = clock::boottime_ns();
+            let mut recorder = FlightRecorder::new(options, now_ns);
+            for trigger in triggers {
+                recorder.triggers.add(trigger.clone(), plan, programs, now_ns);
+            }
+            recorder
+        });
+        let (plan, programs) = if armed.is_some() { (plan.clone(), programs.to_vec()) } else { Default::default() };
+        Self { flight: armed, plan, programs, ..self }
+    }
+
     /// The books, up to date as of the last flush.
     pub(crate) fn ledger(&self) -> &Ledger {
-        &self.ledger
+        &self.files.ledger
     }
 
     /// Where processes are told that are stopped until somebody lets them go on; otherwise they go on at once.
@@ -117,6 +109,10 @@ impl Demux {
     /// More functions will be called.
     pub(crate) fn extend(&mut self, addition: &Plan) {
         self.returns.extend(addition);
+        if let Some(flight) = &mut self.flight {
+            follow::join(&mut self.plan, addition.clone());
+            flight.triggers.extend(addition, &self.programs);
+        }
     }
 
     /// Moves what happened to processes since the last call to the end of `lives`.
@@ -126,157 +122,73 @@ impl Demux {
 
     /// Whether writing has ended with an error.
     pub(crate) fn failed(&self) -> bool {
-        self.failure.is_some()
+        self.files.failed()
+    }
+
+    /// Fires what is due at `now_ns`, and finalises the files of ended threads of which no detail is left.
+    pub(crate) fn tick(&mut self, now_ns: u64) {
+        let Self { flight: Some(flight), files, .. } = self else { return };
+        flight.tick(now_ns, &mut |entry| files.write_late(entry));
+        while let Some(folder) = flight.take_released() {
+            files.release(folder);
+        }
+        files.ledger.note_flight(flight);
+    }
+
+    /// Does what somebody asks for over the control socket.
+    #[cold]
+    pub(crate) fn obey(&mut self, command: &Command, now_ns: u64) -> Reply {
+        let (events, lost) = (self.files.ledger.events(), self.files.ledger.lost());
+        let Self { flight, files, plan, programs, .. } = self;
+        let Some(flight) = flight else {
+            let details = files.ledger.threads.iter().map(|thread| thread.detail_count).sum();
+            return match command {
+                Command::Status => Reply::Status(Status { events, lost, details, ..Status::default() }),
+                _ => Reply::error(NO_FLIGHT),
+            };
+        };
+        match command {
+            Command::Mark { text } => {
+                flight.mark(text, now_ns, &mut |entry| files.write_late(entry));
+                Reply::Marked { at_ns: now_ns }
+            }
+            Command::AddTrigger(trigger) => add_trigger(flight, trigger, plan, programs, now_ns),
+            Command::RemoveTrigger(id) => remove_trigger(flight, *id),
+            Command::ListTriggers => Reply::Triggers { triggers: flight.triggers.iter().map(trigger_info).collect() },
+            Command::Status => {
+                let FlightStatus { open, windows, details, buffered, buffered_bytes, buffer_bytes } =
+                    flight.status(now_ns);
+                Reply::Status(Status {
+                    events,
+                    lost,
+                    details,
+                    windows,
+                    window_open: open,
+                    buffered,
+                    buffered_bytes,
+                    buffer_bytes,
+                })
+            }
+        }
     }
 
     /// Hands what is buffered to the operating system and brings the ledger up to date.
     pub(crate) fn flush(&mut self) {
-        for index in 0..self.threads.len() {
-            if let Some(Some(thread)) = self.threads.get_mut(index)
-                && let Err(error) = thread.writer.flush()
-            {
-                self.fail(error);
-            }
-        }
-        self.post_progress();
+        self.files.flush();
     }
 
     /// Notes losses, by thread where they are known.
     pub(crate) fn note_losses(&mut self, losses: &Losses) {
-        self.ledger.set_reasons(losses);
-        for loss in &losses.threads {
-            // A thread all of whose events were lost so far gets its folder now.
-            let folder = match self.folders.get(&(loss.pid, loss.tid)) {
-                Some(folder) => *folder,
-                None => match self.begin(loss.pid, loss.tid) {
-                    Some(index) => self.folder_for_loss(index, loss),
-                    None => continue,
-                },
-            };
-            let (count, first_ns, last_ns) = (loss.count, loss.first_ns, loss.last_ns);
-            self.ledger.add_gap(Gap { thread: folder, count, first_ns, last_ns });
-        }
+        self.files.note_losses(losses);
     }
 
-    /// The folder of a thread of which nothing but a loss is known. If it has ended, nobody will tell.
-    fn folder_for_loss(&mut self, index: usize, loss: &ThreadLoss) -> u32 {
-        let folder = self.threads.get(index).and_then(Option::as_ref).map_or(0, |thread| thread.folder);
-        if !Path::new(&format!("/proc/{}/task/{}", loss.pid, loss.tid)).exists() {
-            self.finish_thread(index, None);
+    /// Finalises every file of a recording that ended at `end_ns`.
+    pub(crate) fn finish(&mut self, end_ns: u64) {
+        if let Some(flight) = &mut self.flight {
+            flight.finish(end_ns);
+            self.files.ledger.note_flight(flight);
         }
-        folder
-    }
-
-    /// Finalises every file.
-    pub(crate) fn finish(&mut self) {
-        for index in 0..self.threads.len() {
-            self.finish_thread(index, None);
-        }
-        self.post_progress();
-    }
-
-    /// The place of a live thread that has one. Most events are of the same thread as the one before.
-    fn known(&mut self, pid: u32, tid: u32) -> Option<usize> {
-        if let Some((latest, index)) = self.latest
-            && latest == (pid, tid)
-        {
-            return Some(index);
-        }
-        let index = self.by_tid.get(&tid).copied().filter(|index| self.is_of(*index, pid))?;
-        self.latest = Some(((pid, tid), index));
-        Some(index)
-    }
-
-    /// Makes a place for a thread that has none. `None` once writing has failed.
-    #[cold]
-    fn begin(&mut self, pid: u32, tid: u32) -> Option<usize> {
-        if let Some(index) = self.by_tid.get(&tid).copied() {
-            // The id was given to another process: the end of its former owner was lost.
-            self.finish_thread(index, None);
-        }
-        self.open(pid, tid, None, CallStack::with_capacity(FIRST_DEPTH))
-    }
-
-    fn is_of(&self, index: usize, pid: u32) -> bool {
-        matches!(self.threads.get(index), Some(Some(thread)) if thread.pid == pid)
-    }
-
-    /// Makes the next folder.
-    fn open(&mut self, pid: u32, tid: u32, continues: Option<u32>, stack: CallStack) -> Option<usize> {
-        if self.failed() {
-            return None;
-        }
-        let folder = u32::try_from(self.ledger.threads.len()).unwrap_or(u32::MAX);
-        let meta = ThreadMeta { thread_id: tid, arch: Arch::host(), os: Os::Linux, clock: ClockType::Boottime };
-        let writer = match ThreadWriter::create(&session::thread_folder(&self.dir, folder), &meta) {
-            Ok(writer) => writer,
-            Err(error) => {
-                self.fail(error);
-                return None;
-            }
-        };
-        self.ledger.threads.push(ThreadEntry { pid, tid, continues, ..ThreadEntry::default() });
-        self.ledger.revision += 1;
-        self.folders.insert((pid, tid), folder);
-        let index = self.threads.iter().position(Option::is_none).unwrap_or(self.threads.len());
-        let thread = Some(Thread { folder, pid, tid, stack, writer, delivered: 0, last_ns: 0 });
-        match self.threads.get_mut(index) {
-            Some(place) => *place = thread,
-            None => self.threads.push(thread),
-        }
-        self.by_tid.insert(tid, index);
-        Some(index)
-    }
-
-    /// Finalises a thread's files and frees its place.
-    fn finish_thread(&mut self, index: usize, name: Option<String>) {
-        let Some(thread) = self.threads.get_mut(index).and_then(Option::take) else { return };
-        self.by_tid.remove(&thread.tid);
-        self.latest = None;
-        let (folder, missed_returns) = (thread.folder, thread.stack.unreturned().beyond_limit);
-        let mut summary = thread.writer.summary();
-        match thread.writer.finish() {
-            Ok(finished) => summary = finished,
-            Err(error) => self.fail(error),
-        }
-        let missing = thread.delivered.saturating_sub(summary.event_count);
-        if missing > 0 {
-            self.unwritten += missing;
-            let (first_ns, last_ns) = (summary.time_end_ns + 1, thread.last_ns);
-            self.ledger.add_gap(Gap { thread: folder, count: missing, first_ns, last_ns });
-        }
-        self.ledger.revision += 1;
-        if let Some(entry) = self.ledger.threads.get_mut(folder as usize) {
-            entry.finished = true;
-            entry.name = name.or(entry.name.take());
-            entry.missed_returns = missed_returns;
-            set_counts(entry, summary);
-        }
-    }
-
-    fn post_progress(&mut self) {
-        let ledger = &mut self.ledger;
-        for thread in self.threads.iter().flatten() {
-            if let Some(entry) = ledger.threads.get_mut(thread.folder as usize) {
-                entry.missed_returns = thread.stack.unreturned().beyond_limit;
-                set_counts(entry, thread.writer.summary());
-            }
-        }
-        let missing = |thread: &Thread| thread.delivered.saturating_sub(thread.writer.event_count());
-        let unwritten = self.unwritten + self.threads.iter().flatten().map(missing).sum::<u64>();
-        if unwritten > 0 {
-            let full = self.failure.as_ref().is_some_and(is_full);
-            ledger.lost_by_reason.insert(if full { DISK_FULL } else { WRITE_FAILED }, unwritten);
-        }
-        if let Some(error) = &self.failure
-            && ledger.failure.is_none()
-        {
-            ledger.failure = Some(sentence(error, &self.dir));
-        }
-    }
-
-    fn fail(&mut self, error: WriteError) {
-        self.failure.get_or_insert(error);
+        self.files.finish();
     }
 
     /// A call or return.
@@ -285,85 +197,166 @@ impl Demux {
         if record.kind == kind::CALL && !within {
             return;
         }
-        let place = match self.known(record.tgid, record.tid) {
+        let place = match self.files.known(record.tgid, record.tid) {
             // The return of a call from before the recording must not make a folder for its thread.
             None if record.kind == kind::RETURN && (self.lost)() == 0 && !self.failed() => return,
-            None => self.begin(record.tgid, record.tid),
+            None => self.files.begin(record.tgid, record.tid),
             known => known,
         };
         let returns = self.returns.of(record.function_id);
-        let Some((index, Some(thread))) = place.and_then(|index| Some((index, self.threads.get_mut(index)?.as_mut())))
-        else {
-            self.unwritten += 1;
-            return;
+        let Some((index, thread)) = place.and_then(|index| Some((index, self.files.thread(index)?))) else {
+            return self.files.count_unwritten();
         };
         let stack = match record.stack {
             0 => &mut thread.stack,
             stack => self.stacks.entry((record.tgid, stack)).or_default(),
         };
-        let (kind, depth) = match record.kind {
-            kind::CALL => (EventKind::Call, stack.call(call_of(record, returns))),
+        let (kind, depth, called_ns) = match record.kind {
+            kind::CALL => (EventKind::Call, stack.call(call_of(record, returns)), record.time_ns),
             _ => match stack.ret(record.sp, record.function_id) {
-                Ok(depth) => (EventKind::Return, depth),
+                Ok(depth) => (EventKind::Return, depth, stack.called_ns()),
                 // With nothing lost, its call lies before the recording; after the end, maybe behind it.
                 Err(_) if !within || record.flags & flags::UNPAIRED != 0 || (self.lost)() == 0 => return,
-                Err(depth) => (EventKind::Return, depth),
+                Err(depth) => (EventKind::Return, depth, record.time_ns),
             },
         };
+        if !stack.left().is_empty() {
+            self.end_left(index, record.stack, record.time_ns);
+        }
         if depth >= self.max_depth {
             return;
         }
-        thread.delivered += 1;
-        thread.last_ns = record.time_ns;
-        let written = match detail {
-            None => thread.writer.append(record.time_ns, record.function_id, kind, depth).map(drop),
-            Some(detail) => append_with_detail(&mut thread.writer, record, kind, depth, detail),
+        let event = Event { time_ns: record.time_ns, function_id: record.function_id, kind, depth };
+        let index_seq = match detail {
+            None => self.files.write(index, event, None),
+            Some(detail) => {
+                let pieces = Pieces::of(detail);
+                self.write_with(index, event, &Detail::Function(function_detail(detail, &pieces)))
+            }
         };
-        match written {
-            Ok(()) if thread.writer.is_full() => self.go_on_in_next_folder(index),
-            Ok(()) => {}
-            Err(error) => self.fail(error),
+        if let Some(flight) = &self.flight {
+            let fired = match kind {
+                EventKind::Call => flight.triggers.called(record.function_id),
+                _ => flight.triggers.returned(record.function_id, record.time_ns.saturating_sub(called_ns)),
+            };
+            if let Some(trigger) = fired {
+                self.fire(trigger, index, index_seq, record.time_ns, called_ns);
+            }
+        }
+        if self.files.is_full(index) {
+            self.go_on_in_next_folder(index);
+        }
+    }
+
+    /// Writes an event, and its detail where that goes now.
+    #[inline]
+    fn write_with(&mut self, index: usize, event: Event, detail: &Detail<'_>) -> Option<u32> {
+        let Some(flight) = &mut self.flight else { return self.files.write(index, event, Some(detail)) };
+        match flight.route(event.time_ns) {
+            Route::Write => self.files.write(index, event, Some(detail)),
+            Route::Drop => self.files.write(index, event, None),
+            Route::Keep => {
+                let index_seq = self.files.write(index, event, None)?;
+                let thread = self.files.thread(index)?.folder;
+                let Event { time_ns, function_id, kind, .. } = event;
+                flight.keep(&Entry { thread, index_seq, time_ns, function_id, kind, detail: *detail });
+                Some(index_seq)
+            }
+        }
+    }
+
+    /// A trigger fires, of an event of the thread at a place, about something that began at `from_ns`.
+    #[cold]
+    fn fire(&mut self, trigger: TriggerId, index: usize, index_seq: Option<u32>, at_ns: u64, from_ns: u64) {
+        let Self { flight: Some(flight), files, .. } = self else { return };
+        let event = files.thread(index).map(|thread| thread.folder).zip(index_seq);
+        flight.fire(trigger, Moment { at_ns, from_ns, event }, &mut |entry| files.write_late(entry));
+    }
+
+    /// The calls that an event at `time_ns` proves to be left by longjmp or an exception end with it. Where events were lost,
+    /// their returns may be among those.
+    #[cold]
+    fn end_left(&mut self, index: usize, stack: u32, time_ns: u64) {
+        if (self.lost)() > 0 {
+            return;
+        }
+        for position in 0.. {
+            let Some(thread) = self.files.thread(index) else { return };
+            let stack = match stack {
+                0 => Some(&thread.stack),
+                stack => self.stacks.get(&(thread.pid, stack)),
+            };
+            let Some(left) = stack.and_then(|stack| stack.left().get(position)).copied() else { return };
+            let (function_id, kind, depth) = (left.function_id, EventKind::Exception, left.depth);
+            if depth < self.max_depth {
+                self.files.write(index, Event { time_ns, function_id, kind, depth }, None);
+            }
+        }
+    }
+
+    /// A signal is delivered to a thread.
+    #[cold]
+    fn signal(&mut self, record: &Record, signal: &Signal) {
+        // By SIGCONT a process goes on that was stopped to be looked at.
+        let ours = signal.number == libc::SIGCONT.cast_unsigned() && signal.sender == std::process::id();
+        if ours || !self.span.contains(record.time_ns) {
+            return;
+        }
+        let known = self.files.known(record.tgid, record.tid);
+        let place = known.or_else(|| self.files.begin(record.tgid, record.tid));
+        let Some((index, thread)) = place.and_then(|index| Some((index, self.files.thread(index)?))) else {
+            return self.files.count_unwritten();
+        };
+        let (depth, function_id) = thread.stack.running();
+        let function_id = function_id.unwrap_or(NO_FUNCTION);
+        let event = Event { time_ns: record.time_ns, function_id, kind: EventKind::Exception, depth };
+        let index_seq = self.write_with(index, event, &Detail::Signal(signal_detail(signal)));
+        let fired = self.flight.as_ref().and_then(|flight| flight.triggers.signalled(signal.number));
+        if let Some(trigger) = fired {
+            self.fire(trigger, index, index_seq, record.time_ns, record.time_ns);
+        }
+        if self.files.is_full(index) {
+            self.go_on_in_next_folder(index);
         }
     }
 
     #[cold]
     fn go_on_in_next_folder(&mut self, index: usize) {
-        let Some(Some(thread)) = self.threads.get_mut(index) else { return };
-        let stack = std::mem::take(&mut thread.stack);
-        let (pid, tid, folder) = (thread.pid, thread.tid, thread.folder);
-        self.finish_thread(index, None);
-        self.open(pid, tid, Some(folder), stack);
+        let Self { flight, files, .. } = self;
+        files.go_on(index, |folder| flight.as_mut().is_some_and(|flight| !flight.thread_ended(folder)));
+    }
+
+    /// Ends the thread at a place.
+    fn end_thread(&mut self, index: usize, name: Option<String>) {
+        let folder = self.files.thread(index).map(|thread| thread.folder);
+        let waits = self.flight.as_mut().zip(folder).is_some_and(|(flight, folder)| !flight.thread_ended(folder));
+        self.files.end(index, name, waits);
     }
 
     #[cold]
     fn muted(&mut self, record: &Record) {
         let (function_id, at_ns, calls_per_s) = (record.function_id, record.time_ns, record.sp);
-        self.ledger.add_muted(Muted { function_id, at_ns, calls_per_s });
+        self.files.ledger.add_muted(Muted { function_id, at_ns, calls_per_s });
     }
 
     #[cold]
     fn thread_exit(&mut self, record: &Record) {
-        if let Some(index) = self.by_tid.get(&record.tid).copied()
-            && self.is_of(index, record.tgid)
-        {
-            self.finish_thread(index, Some(name_of(record)));
+        if let Some(index) = self.files.known(record.tgid, record.tid) {
+            self.end_thread(index, Some(name_of(record)));
         }
     }
 
     #[cold]
     fn exec(&mut self, record: &Record) {
-        if let Some(index) = self.by_tid.get(&record.tid).copied()
-            && let Some(Some(thread)) = self.threads.get_mut(index)
-        {
+        let caller = self.files.known(record.tgid, record.tid);
+        if let Some(thread) = caller.and_then(|index| self.files.thread(index)) {
             thread.stack.clear();
         }
         self.stacks.retain(|(pid, _), _| *pid != record.tgid);
         // Its other threads are gone, and so is the one that called execve under its own id.
-        for index in 0..self.threads.len() {
-            if self.is_of(index, record.tgid)
-                && matches!(self.threads.get(index), Some(Some(thread)) if thread.tid != record.tid)
-            {
-                self.finish_thread(index, None);
+        for index in 0..self.files.places() {
+            if self.files.is_of(index, record.tgid) && caller != Some(index) {
+                self.end_thread(index, None);
             }
         }
         self.process(record);
@@ -383,18 +376,31 @@ impl Demux {
     /// A new process. Its id may have been another one's, of whose end nothing was seen.
     #[cold]
     fn fork(&mut self, record: &Record) {
-        for index in 0..self.threads.len() {
-            if u32::try_from(record.function_id).is_ok_and(|pid| self.is_of(index, pid)) {
-                self.finish_thread(index, None);
+        for index in 0..self.files.places() {
+            if u32::try_from(record.function_id).is_ok_and(|pid| self.files.is_of(index, pid)) {
+                self.end_thread(index, None);
             }
         }
         self.process(record);
     }
 
+    /// A process has ended.
+    #[cold]
+    fn exit(&mut self, record: &Record) {
+        self.stacks.retain(|(pid, _), _| *pid != record.tgid);
+        self.process(record);
+        let status = (record.function_id & u64::from(u32::MAX)) as u32;
+        if let Self { flight: Some(flight), files, .. } = self
+            && let Some(trigger) = flight.triggers.exited(status.cast_signed())
+        {
+            flight.fire(trigger, Moment::at(record.time_ns), &mut |entry| files.write_late(entry));
+        }
+    }
+
     #[cold]
     fn process(&mut self, record: &Record) {
         self.lives.extend(Life::of(record));
-        self.ledger.revision += 1;
+        self.files.ledger.revision += 1;
     }
 }
 
@@ -408,9 +414,11 @@ impl Sink for Demux {
             kind::THREAD_EXIT => self.thread_exit(record),
             kind::EXEC => self.exec(record),
             kind::FORK => self.fork(record),
-            kind::PROCESS_EXIT => {
-                self.stacks.retain(|(pid, _), _| *pid != record.tgid);
-                self.process(record);
+            kind::PROCESS_EXIT => self.exit(record),
+            kind::SIGNAL => {
+                if let More::Signal(signal) = more {
+                    self.signal(record, signal);
+                }
             }
             kind::LIBRARIES => self.stopped(record),
             kind::MUTED => self.muted(record),
@@ -419,50 +427,42 @@ impl Sink for Demux {
     }
 }
 
+fn add_trigger(
+    flight: &mut FlightRecorder,
+    trigger: &Trigger,
+    plan: &Plan,
+    programs: &[PathBuf],
+    now_ns: u64,
+) -> Reply {
+    let id = flight.triggers.add(trigger.clone(), plan, programs, now_ns);
+    let functions = flight.triggers.iter().find(|armed| armed.id == id).map_or(0, |armed| armed.functions.len() as u64);
+    if functions > 0 || trigger.when.spec().is_none() {
+        return Reply::Added { id: id.0.get(), functions };
+    }
+    flight.triggers.remove(id);
+    Reply::error(format!(
+        "{trigger} would never fire: none of its functions is recorded; name some of those that `ada-trace info` lists"
+    ))
+}
+
+fn remove_trigger(flight: &mut FlightRecorder, id: u32) -> Reply {
+    let removed = NonZeroU32::new(id).and_then(|id| flight.triggers.remove(TriggerId(id)));
+    match removed {
+        Some(trigger) => Reply::Removed { trigger: trigger.to_string() },
+        None => Reply::error(format!("there is no trigger {id}; list-triggers tells which there are")),
+    }
+}
+
+fn trigger_info(armed: &Armed) -> TriggerInfo {
+    TriggerInfo {
+        id: armed.id.0.get(),
+        trigger: armed.trigger.to_string(),
+        functions: armed.functions.len() as u64,
+        fired: armed.fired,
+    }
+}
+
 fn call_of(record: &Record, returns: Expect) -> Call {
     let chained = record.flags & flags::CHAINED != 0;
-    Call { sp: record.sp, function_id: record.function_id, chained, returns }
-}
-
-fn append_with_detail(
-    writer: &mut ThreadWriter,
-    record: &Record,
-    kind: EventKind,
-    depth: u32,
-    call: &CallDetail<'_>,
-) -> Result<(), WriteError> {
-    let registers = &call.detail.registers;
-    let detail = Detail::Function(FunctionDetail {
-        regs: registers.regs,
-        return_address: registers.return_address,
-        frame_pointer: registers.frame_pointer,
-        stack_pointer: call.detail.stack_pointer,
-        stack: call.stack,
-    });
-    writer.append_with_detail(record.time_ns, record.function_id, kind, depth, &detail).map(drop)
-}
-
-fn set_counts(entry: &mut ThreadEntry, summary: ada_format::write::ThreadSummary) {
-    entry.event_count = summary.event_count;
-    entry.detail_count = summary.detail_count;
-    entry.bytes = summary.bytes;
-    entry.time_start_ns = summary.time_start_ns;
-    entry.time_end_ns = summary.time_end_ns;
-}
-
-/// Why writing ended, in words.
-fn sentence(error: &WriteError, dir: &Path) -> String {
-    if is_full(error) {
-        return format!("the disk that holds {} is full (make room, or choose another folder with -o)", dir.display());
-    }
-    error.to_string()
-}
-
-fn is_full(error: &WriteError) -> bool {
-    match error {
-        WriteError::Create { source, .. } | WriteError::Failed { source, .. } => {
-            matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-        }
-        _ => false,
-    }
+    Call { sp: record.sp, function_id: record.function_id, chained, returns, time_ns: record.time_ns }
 }

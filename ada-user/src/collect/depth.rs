@@ -16,12 +16,15 @@ pub const RETURN_LIMIT: usize = 64;
 
 /// Given-up frames that are kept in case they return.
 const ASIDE: usize = 256;
+/// Frames farther than this from the stack pointer that proves them gone, in bytes, may as well wait on another stack.
+const SAME_STACK: u64 = 1 << 20;
 
 /// A call that has not returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Frame {
     sp: u64,
     function_id: u64,
+    time_ns: u64,
     depth: u32,
     /// Whether its return will be seen.
     awaited: Awaited,
@@ -50,6 +53,8 @@ pub struct Call {
     pub chained: bool,
     /// How the function's return will be seen.
     pub returns: Expect,
+    /// When.
+    pub time_ns: u64,
 }
 
 /// How a function's return is seen.
@@ -62,6 +67,15 @@ pub enum Expect {
     ReturnProbe,
     /// By probes on its exits.
     Exit,
+}
+
+/// A call that ended without a return: longjmp or an exception left it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Its function.
+    pub function_id: u64,
+    /// Its depth.
+    pub depth: u32,
 }
 
 /// What became of calls whose return did not come.
@@ -85,6 +99,12 @@ pub struct CallStack {
     /// tests its limit before (kernel/events/uprobes.c, `prepare_uretprobe`).
     in_kernel: usize,
     unreturned: Unreturned,
+    /// Calls that the latest event proves to be left, innermost first.
+    left: Vec<Left>,
+    /// When the call began that the latest return has ended.
+    called_ns: u64,
+    /// A frame that was given up has returned after all: this thread switches stacks, and what looks left may wait.
+    switches: bool,
 }
 
 impl CallStack {
@@ -96,12 +116,13 @@ impl CallStack {
 
     /// Notes a call and returns its depth.
     pub fn call(&mut self, call: Call) -> u32 {
+        self.left.clear();
         while self.frames.last().is_some_and(|top| top.sp < call.sp) {
-            self.give_up();
+            self.give_up(call.sp);
         }
         if !self.is_tail_call(&call) {
             while self.frames.last().is_some_and(|top| top.sp == call.sp) {
-                self.give_up();
+                self.give_up(call.sp);
             }
         }
         let depth = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
@@ -114,7 +135,7 @@ impl CallStack {
                 Awaited::Pending
             }
         };
-        self.push(Frame { sp: call.sp, function_id: call.function_id, depth, awaited });
+        self.push(Frame { sp: call.sp, function_id: call.function_id, time_ns: call.time_ns, depth, awaited });
         depth
     }
 
@@ -128,18 +149,20 @@ impl CallStack {
     /// Notes a return, `sp` being the stack pointer at the function's entry. `Err` holds the depth of a return whose
     /// call is unknown: it was lost, or came before the recording.
     pub fn ret(&mut self, sp: u64, function_id: u64) -> Result<u32, u32> {
+        self.left.clear();
         let is_it = |frame: &Frame| frame.sp == sp && frame.function_id == function_id;
         let at_or_above = self.frames.iter().rev().take_while(|frame| frame.sp <= sp);
         if at_or_above.clone().any(is_it) {
             while self.frames.last().is_some_and(|top| !is_it(top)) {
-                self.give_up();
+                self.give_up(sp);
             }
-            let depth = self.pop().map_or(0, |frame| frame.depth);
+            let returned = self.pop();
             self.in_kernel = self.pending;
-            return Ok(depth);
+            self.called_ns = returned.map_or(0, |frame| frame.time_ns);
+            return Ok(returned.map_or(0, |frame| frame.depth));
         }
         while self.frames.last().is_some_and(|top| top.sp < sp) {
-            self.give_up();
+            self.give_up(sp);
         }
         if let Some(index) = self.aside.iter().rposition(is_it) {
             return Ok(self.take_back(index));
@@ -153,6 +176,25 @@ impl CallStack {
         self.aside.clear();
         self.pending = 0;
         self.in_kernel = 0;
+    }
+
+    /// When the call began that the latest known return has ended.
+    #[must_use]
+    pub fn called_ns(&self) -> u64 {
+        self.called_ns
+    }
+
+    /// The calls that the latest call or return proved to be left, innermost first.
+    #[must_use]
+    pub fn left(&self) -> &[Left] {
+        &self.left
+    }
+
+    /// Number of running calls, and the innermost one's function.
+    #[must_use]
+    pub fn running(&self) -> (u32, Option<u64>) {
+        let depth = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
+        (depth, self.frames.last().map(|frame| frame.function_id))
     }
 
     /// Calls whose return did not come and will not.
@@ -172,8 +214,8 @@ impl CallStack {
         Some(frame)
     }
 
-    /// The topmost frame has ended, or waits on another stack.
-    fn give_up(&mut self) {
+    /// The topmost frame has ended, or waits on another stack than the one that has grown no farther than to `sp`.
+    fn give_up(&mut self, sp: u64) {
         let Some(frame) = self.pop() else { return };
         match frame.awaited {
             Awaited::NotProbed => return,
@@ -181,6 +223,9 @@ impl CallStack {
             Awaited::Pending | Awaited::AtExit => self.unreturned.unwound += 1,
         }
         if frame.awaited != Awaited::BeyondLimit {
+            if !self.switches && sp.wrapping_sub(frame.sp) < SAME_STACK {
+                self.left.push(Left { function_id: frame.function_id, depth: frame.depth });
+            }
             if self.aside.len() == ASIDE {
                 self.aside.remove(0);
             }
@@ -191,6 +236,8 @@ impl CallStack {
     /// The frame at `index` of those set aside has returned after all: its callers, set aside after it, live too.
     fn take_back(&mut self, index: usize) -> u32 {
         let returned = self.aside.remove(index);
+        self.called_ns = returned.time_ns;
+        self.switches = true;
         self.unreturned.unwound -= 1;
         // Frames are given up from the innermost outwards: callers lie behind, each with a lower depth.
         let mut depth = returned.depth;
@@ -220,7 +267,7 @@ mod tests {
     use super::*;
 
     fn call(sp: u64, function_id: u64) -> Call {
-        Call { sp, function_id, chained: false, returns: Expect::ReturnProbe }
+        Call { sp, function_id, chained: false, returns: Expect::ReturnProbe, time_ns: 0 }
     }
 
     #[test]
@@ -247,8 +294,10 @@ mod tests {
     #[test]
     fn longjmp_in_a_loop_does_not_grow() {
         let mut stack = CallStack::default();
-        for _ in 0..1000 {
+        for round in 0..1000 {
             assert_eq!(stack.call(call(1000, 1)), 0);
+            let left = [Left { function_id: 1, depth: 0 }];
+            assert_eq!(stack.left(), if round == 0 { &[][..] } else { &left });
         }
         assert_eq!(stack.unreturned().unwound, 999);
     }
@@ -260,6 +309,8 @@ mod tests {
         stack.call(call(900, 2));
         stack.call(call(800, 3));
         assert_eq!(stack.call(call(950, 4)), 1);
+        let left = |function_id, depth| Left { function_id, depth };
+        assert_eq!(stack.left(), [left(3, 2), left(2, 1)]);
         assert_eq!(stack.ret(950, 4), Ok(1));
         assert_eq!(stack.ret(1000, 1), Ok(0));
     }
@@ -281,8 +332,9 @@ mod tests {
         let mut stack = CallStack::default();
         assert_eq!(stack.call(call(1000, 1)), 0);
         assert_eq!(stack.call(call(900, 2)), 1);
-        stack.call(call(50_000, 7));
-        assert!(stack.ret(50_000, 7).is_ok());
+        stack.call(call(50_000_000, 7));
+        assert_eq!(stack.left(), []);
+        assert!(stack.ret(50_000_000, 7).is_ok());
         assert_eq!(stack.ret(900, 2), Ok(1));
         assert_eq!(stack.ret(1000, 1), Ok(0));
         assert_eq!(stack.unreturned(), Unreturned::default());

@@ -2,8 +2,9 @@
 //!
 //! The pump writes it (rarely), the manifest and the summary are made from it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use super::flight::{FlightRecorder, Window};
 use crate::backend::Losses;
 
 /// Gaps that are told apart for each thread.
@@ -24,6 +25,14 @@ pub struct Ledger {
     pub gaps: Vec<Gap>,
     /// Functions that were called too often, in the order in which they were muted.
     pub muted: Vec<Muted>,
+    /// The times in which details were kept, if that was not always.
+    pub windows: Option<Arc<[Window]>>,
+    /// Windows that were too many to be listed.
+    pub windows_unlisted: u64,
+    /// Details that a trigger asked for and that could not be written any more.
+    pub details_missed: u64,
+    /// The flight recorder's revision, and the details that it has kept, as of the last look.
+    flight_as_of: (u64, u64),
     /// Why events stopped being written, if they did.
     pub failure: Option<String>,
     /// Grows with every change that belongs into the manifest.
@@ -116,6 +125,17 @@ impl Ledger {
     #[must_use]
     pub fn missed_returns(&self) -> u64 {
         self.threads.iter().map(|thread| thread.missed_returns).sum()
+    }
+
+    /// Takes over the windows of the flight recorder.
+    pub(super) fn note_flight(&mut self, flight: &FlightRecorder) {
+        let now = (flight.revision(), flight.details());
+        if self.windows.is_none() || self.flight_as_of != now {
+            self.revision += 1;
+            self.flight_as_of = now;
+            self.windows = Some(flight.windows().cloned().collect());
+            self.windows_unlisted = flight.windows_unlisted();
+        }
     }
 
     /// Takes over the counts of a loss report; the caller finds the threads.

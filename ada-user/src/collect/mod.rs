@@ -4,6 +4,8 @@
 
 mod demux;
 mod depth;
+mod files;
+pub mod flight;
 mod ledger;
 mod life;
 mod pump;
@@ -11,8 +13,9 @@ mod returns;
 mod span;
 #[cfg(test)]
 mod tests;
+mod thread;
 
-pub use depth::{Call, CallStack, Expect, RETURN_LIMIT, Unreturned};
+pub use depth::{Call, CallStack, Expect, Left, RETURN_LIMIT, Unreturned};
 pub use ledger::{Gap, Ledger, Muted, ThreadEntry};
 pub use life::Life;
 

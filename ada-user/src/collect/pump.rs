@@ -6,6 +6,7 @@ use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::Receiver,
     },
     time::{Duration, Instant},
 };
@@ -13,6 +14,8 @@ use std::{
 use super::{demux::Demux, ledger::Ledger, life::Life};
 use crate::{
     backend::{AttachError, Losses, Running, Waker},
+    clock,
+    control::ControlRequest,
     plan::Plan,
 };
 
@@ -114,11 +117,12 @@ pub(crate) struct Pump<R> {
     books: Arc<Books>,
     losses: Losses,
     ticked: Instant,
+    requests: Receiver<ControlRequest>,
 }
 
 impl<R: Running> Pump<R> {
-    pub(crate) fn new(running: R, demux: Demux, books: Arc<Books>) -> Self {
-        Self { running, demux, books, losses: Losses::default(), ticked: Instant::now() }
+    pub(crate) fn new(running: R, demux: Demux, books: Arc<Books>, requests: Receiver<ControlRequest>) -> Self {
+        Self { running, demux, books, losses: Losses::default(), ticked: Instant::now(), requests }
     }
 
     /// Runs until [`Books::last`] is set and everything is on disk.
@@ -151,6 +155,10 @@ impl<R: Running> Pump<R> {
             self.books.take_news(false).iter().for_each(|plan| self.demux.extend(plan));
         }
         let count = self.running.drain(last, &mut self.demux);
+        while let Ok(ControlRequest { command, reply }) = self.requests.try_recv() {
+            // Whoever asked may be gone.
+            let _ = reply.send(self.demux.obey(&command, clock::boottime_ns()));
+        }
         // Relaxed: a number to look at.
         self.books.events.fetch_add(count as u64, Ordering::Relaxed);
         if self.ticked.elapsed() >= TICK {
@@ -161,6 +169,7 @@ impl<R: Running> Pump<R> {
     }
 
     fn tick(&mut self) -> Result<(), AttachError> {
+        self.demux.tick(clock::boottime_ns());
         self.demux.flush();
         self.running.losses(&mut self.losses)?;
         self.demux.note_losses(&self.losses);
@@ -179,7 +188,7 @@ impl<R: Running> Pump<R> {
 
     fn finish(&mut self, failed: Option<&AttachError>) -> Result<(), AttachError> {
         let losses = self.tick();
-        self.demux.finish();
+        self.demux.finish(clock::boottime_ns());
         self.tell_lives();
         let mut ledger = self.demux.ledger().clone();
         if let Some(error) = failed.or(losses.as_ref().err()) {

@@ -44,6 +44,11 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// What this thread has allocated so far.
+pub(super) fn allocations() -> u64 {
+    ALLOCATIONS.with(Cell::get)
+}
+
 fn plan() -> Plan {
     let id = ModuleId(0);
     let path = std::path::PathBuf::from("program");
@@ -96,7 +101,7 @@ fn nothing_is_allocated_per_event() {
         run(&mut demux);
     }
     assert_eq!(ALLOCATIONS.get() - before, 0);
-    demux.finish();
+    demux.finish(clock::boottime_ns());
     assert_eq!(read(dir.path(), 0).len(), 101 * 200);
 }
 
@@ -112,7 +117,7 @@ fn a_thread_id_that_is_used_again_gets_a_folder_of_its_own() {
     // Its end was lost, but it belongs to another process now.
     demux.event(&record(7, kind::CALL, 1000), More::Nothing);
     demux.event(&Record { tgid: 2, ..record(7, kind::CALL, 1000) }, More::Nothing);
-    demux.finish();
+    demux.finish(clock::boottime_ns());
     assert_eq!(read(dir.path(), 0), [(EventKind::Call, 0), (EventKind::Return, 0)]);
     assert_eq!(read(dir.path(), 1), read(dir.path(), 0));
     assert_eq!(read(dir.path(), 2), [(EventKind::Call, 0)]);
@@ -126,7 +131,7 @@ fn a_return_whose_call_began_before_the_recording_is_dropped_unless_something_wa
         let dir = tempfile::tempdir().unwrap();
         let mut demux = demux(dir.path(), lost);
         demux.event(&record(7, kind::RETURN, 1000), More::Nothing);
-        demux.finish();
+        demux.finish(clock::boottime_ns());
         assert_eq!(demux.ledger().events(), expected);
         assert_eq!(demux.ledger().threads.len() as u64, expected);
     }
@@ -140,7 +145,7 @@ fn a_return_that_a_filter_does_not_know_counts_only_with_its_call() {
     demux.event(&record(7, kind::CALL, 1000), More::Nothing);
     demux.event(&unpaired(900), More::Nothing);
     demux.event(&unpaired(1000), More::Nothing);
-    demux.finish();
+    demux.finish(clock::boottime_ns());
     assert_eq!(read(dir.path(), 0), [(EventKind::Call, 0), (EventKind::Return, 0)]);
 }
 
@@ -154,7 +159,7 @@ fn deeper_events_are_left_out_in_pairs() {
     for sp in [800, 900, 1000] {
         demux.event(&record(7, kind::RETURN, sp), More::Nothing);
     }
-    demux.finish();
+    demux.finish(clock::boottime_ns());
     let (call, ret) = (EventKind::Call, EventKind::Return);
     assert_eq!(read(dir.path(), 0), [(call, 0), (call, 1), (ret, 1), (ret, 0)]);
 }
@@ -180,7 +185,7 @@ fn execve_ends_the_other_threads_and_all_frames() {
     demux.event(&record(7, kind::EXEC, 0), More::Nothing);
     demux.event(&record(7, kind::CALL, 900), More::Nothing);
     demux.event(&record(8, kind::CALL, 900), More::Nothing);
-    demux.finish();
+    demux.finish(clock::boottime_ns());
     assert_eq!(read(dir.path(), 0), [(EventKind::Call, 0), (EventKind::Call, 0)]);
     assert_eq!(read(dir.path(), 1), [(EventKind::Call, 0)]);
     assert_eq!(read(dir.path(), 2), [(EventKind::Call, 0)]);
@@ -200,7 +205,7 @@ fn a_goroutine_keeps_its_depth_on_another_thread() {
     demux.event(&on_stack(8, kind::RETURN, 200), More::Nothing);
     demux.event(&on_stack(8, kind::RETURN, 100), More::Nothing);
     demux.event(&record(7, kind::RETURN, 1000), More::Nothing);
-    demux.finish();
+    demux.finish(clock::boottime_ns());
     let (call, ret) = (EventKind::Call, EventKind::Return);
     assert_eq!(read(dir.path(), 0), [(call, 0), (call, 0), (ret, 0)]);
     assert_eq!(read(dir.path(), 1), [(call, 1), (ret, 1), (ret, 0)]);
@@ -218,7 +223,7 @@ fn a_new_process_shares_no_folder_with_an_old_one_of_its_id_whose_end_was_lost()
     demux.event(&child(kind::CALL, 900), More::Nothing);
     demux.event(&Record { function_id: 0x0300, ..child(kind::PROCESS_EXIT, 0) }, More::Nothing);
     demux.event(&child(kind::THREAD_EXIT, 0), More::Nothing);
-    demux.finish();
+    demux.finish(clock::boottime_ns());
     assert_eq!(read(dir.path(), 0), [(EventKind::Call, 0)]);
     assert_eq!(read(dir.path(), 1), [(EventKind::Call, 0)]);
     let mut lives = Vec::new();

@@ -10,7 +10,8 @@ use object::read::elf::SectionHeader;
 
 use super::Elf;
 
-const DEBUG_ROOT: &str = "usr/lib/debug";
+/// Below a root folder, where distributions put debug files.
+pub(super) const DEBUG_ROOT: &str = "usr/lib/debug";
 
 /// Finds and opens the debug file of `elf`, whose path is `path` in the target; `root` is the target's root folder.
 #[must_use]

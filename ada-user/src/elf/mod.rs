@@ -5,6 +5,7 @@
 
 mod build_id;
 mod debug_file;
+mod debug_section;
 mod dynamic;
 mod gopclntab;
 mod hazards;

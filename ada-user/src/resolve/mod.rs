@@ -3,6 +3,7 @@
 //! Invariant: every function of the plan lies in an executable segment, at the start of an instruction; and `returns`
 //! is only set where the return address lies on top of the stack, at a function's first instruction.
 
+mod among;
 mod catalogue;
 mod demangle;
 mod error;
@@ -17,9 +18,10 @@ mod tests;
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+pub use among::among;
 pub use demangle::demangle;
 pub use error::ResolveError;
 pub use excludes::DEFAULT_EXCLUDES;
@@ -31,6 +33,7 @@ use crate::pattern::Pattern;
 use crate::plan::{Function, FunctionId, Module, ModuleId, Plan, ProbeReport, Skipped};
 use crate::spec::{FunctionSpec, ModuleSpec, ProbeSpec};
 use crate::target::{Target, TargetFile};
+use crate::types;
 use demangle::NamePattern;
 use functions::{Code, Found, Lookup};
 use modules::Located;
@@ -49,6 +52,8 @@ pub struct ResolveOptions {
     pub placement: PlacementPolicy,
     /// Whose registers are recorded, which a probe must then find as the caller left them.
     pub detail: DetailChoice,
+    /// Whether the types of what they take and return are looked up, and how many bytes are copied of each string or struct.
+    pub signatures: Option<u32>,
     /// More names.
     pub symbols: Vec<Symbols>,
     /// What no spec chooses.
@@ -421,6 +426,11 @@ impl<'a> Planner<'a> {
         }
         self.plan.functions.sort_by_key(|function: &Function| function.id);
         self.plan.unused_symbols = self.unused_symbols();
+        if let Some(string_max) = self.options.signatures {
+            let root = self.targets.first().map_or(Path::new("/"), Target::root);
+            let symbols: Vec<PathBuf> = self.options.symbols.iter().map(|symbols| symbols.path.clone()).collect();
+            self.plan.untyped = types::annotate(&mut self.plan, string_max, root, &symbols);
+        }
         self.plan
     }
 }

@@ -8,7 +8,7 @@
 use super::functions::Code;
 use super::site::{Entered, Site, is_part};
 use crate::elf::{Machine, UnwindStart};
-use crate::exits::{self, CodeMap, Exits};
+use crate::exits::{self, CodeMap, Exit, Exits};
 use crate::plan::Returns;
 
 /// What the user wants of returns.
@@ -58,8 +58,8 @@ const OTHER_MACHINE: &str = "exits are only found in x86_64 code, and a return p
 /// Probes on each way out; or why there can be none.
 fn exits_of(exits: Result<Exits, &'static str>, code: &Code) -> Returns {
     let offsets = exits.and_then(|exits| {
-        let offsets = exits.sites.iter().map(|site| code.elf.code_offset(*site));
-        offsets.collect::<Option<Vec<u64>>>().ok_or(UNKNOWN)
+        let in_file = |exit: &Exit| Some(Exit { at: code.elf.code_offset(exit.at)?, ..*exit });
+        exits.sites.iter().map(in_file).collect::<Option<Vec<Exit>>>().ok_or(UNKNOWN)
     });
     offsets.map_or_else(Returns::NotRecorded, Returns::Exits)
 }

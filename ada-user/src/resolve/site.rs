@@ -100,6 +100,7 @@ impl Site {
             returns,
             detail: self.detail,
             capture: None,
+            signature: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The manifest of a recording, made afresh from plan, processes and ledger each time it is written.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, path::{Path, PathBuf}, time::Duration};
 
 use ada_format::{
     layout::Arch,
@@ -17,7 +17,7 @@ use super::{ProcessEnd, processes::Processes};
 use crate::{
     backend::Refusal,
     clock,
-    collect::{self, Ledger, Life, ThreadEntry},
+    collect::{self, Ledger, Life, ThreadEntry, flight::Window},
     follow::{self, Follower, Wanted},
     plan::{self, Plan},
     process::{self, ProcessInfo},
@@ -70,6 +70,11 @@ impl Chronicle {
         follower
     }
 
+    /// The executables of the recorded processes.
+    pub(super) fn programs(&self) -> Vec<PathBuf> {
+        self.processes.manifest().into_iter().map(|process| PathBuf::from(process.executable)).collect()
+    }
+
     pub(super) fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -119,6 +124,7 @@ impl Chronicle {
             threads: ledger.threads.iter().enumerate().map(|(id, entry)| thread(id, entry)).collect(),
             lost: lost(ledger, finished),
             muted: ledger.muted.iter().map(muted).collect(),
+            windows: ledger.windows.iter().flat_map(|windows| windows.iter().map(Window::manifest)).collect(),
             ..Manifest::default()
         }
     }
@@ -163,6 +169,7 @@ impl Chronicle {
             offset: function.offset,
             size: function.size,
             probe_offset: function.probe_offset,
+            signature: function.signature.clone(),
         };
         self.plan.functions.iter().map(function).collect()
     }

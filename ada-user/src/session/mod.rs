@@ -19,7 +19,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::Ordering::{Relaxed, Release},
+        atomic::{
+            AtomicBool,
+            Ordering::{Relaxed, Release},
+        },
         mpsc,
     },
     thread::JoinHandle,
@@ -35,11 +38,13 @@ use self::{
 };
 use crate::{
     backend::{AttachError, Backend, LiveGauge, Running, Waker},
-    collect::{Books, Demux, Ledger, Pump, Span},
+    collect::{Books, Demux, Ledger, Pump, Span, flight::FlightOptions},
+    control::{Control, ControlServer},
     follow::Wanted,
     plan::Plan,
     privileges::{self, Invoker},
     process::ProcessInfo,
+    trigger::Trigger,
 };
 
 /// The folder, below the current one, of sessions that are given none.
@@ -59,6 +64,17 @@ pub struct SessionOptions {
     pub follow: Option<Wanted>,
     /// Only events at a call depth below this are written.
     pub max_depth: Option<NonZeroU32>,
+    /// Details are written only around triggers.
+    pub flight: Option<Flight>,
+}
+
+/// A flight recorder that is asked for.
+#[derive(Debug, Clone)]
+pub struct Flight {
+    /// What is kept, and in how much memory.
+    pub options: FlightOptions,
+    /// What fires.
+    pub triggers: Vec<Trigger>,
 }
 
 /// Why a recording could not be started or brought to its end.
@@ -120,6 +136,10 @@ pub struct TraceSession {
     revision: u64,
     folder: output::Folder,
     note: Option<String>,
+    control: Control,
+    /// Set by whoever asks over the socket that the recording end.
+    stop: Arc<AtomicBool>,
+    server: Option<ControlServer>,
 }
 
 /// How far a recording is.
@@ -200,9 +220,11 @@ impl TraceSession {
         let priority = Priority::raise();
         folder.give_to(options.invoker.as_ref(), grower.is_some())?;
         let mut demux = Demux::new(folder.path().to_owned(), chronicle.plan(), running.loss_gauge(), Arc::clone(&span))
-            .no_deeper(options.max_depth);
+            .no_deeper(options.max_depth)
+            .around_triggers(options.flight.as_ref(), chronicle.plan(), &chronicle.programs());
         demux.tell_held(sender);
-        let pump = Pump::new(running, demux, Arc::clone(&books));
+        let (control, requests) = Control::new(waker.clone());
+        let pump = Pump::new(running, demux, Arc::clone(&books), requests);
         let (grower, pump) = priority.while_raised(|| {
             let grower = grower.map(Grower::spawn).transpose()?;
             Ok::<_, TraceError>((grower, Some(spawn(pump)?)))
@@ -211,7 +233,28 @@ impl TraceSession {
             probes.hold(true);
         }
         folder.keep();
-        let session = Self { books, span, probes, grower, waker, live, pump, chronicle, revision: 0, folder, note };
+        let stop = Arc::<AtomicBool>::default();
+        let served = ControlServer::start(folder.path(), control.clone(), Arc::clone(&stop));
+        let (server, note) = match served {
+            Ok(server) => (Some(server), note),
+            Err(error) => (None, Some(note.map_or_else(|| error.to_string(), |note| format!("{note}; {error}")))),
+        };
+        let session = Self {
+            books,
+            span,
+            probes,
+            grower,
+            waker,
+            live,
+            pump,
+            chronicle,
+            revision: 0,
+            folder,
+            note,
+            control,
+            stop,
+            server,
+        };
         session.announced()
     }
 
@@ -239,6 +282,19 @@ impl TraceSession {
     #[must_use]
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
+    }
+
+    /// By which others steer the recording.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Whether somebody has asked that the recording end.
+    #[must_use]
+    pub fn stop_asked(&self) -> bool {
+        // Relaxed: nothing else depends on it.
+        self.stop.load(Relaxed)
     }
 
     /// How far the recording is.
@@ -322,6 +378,7 @@ impl TraceSession {
     }
 
     fn end_pump(&mut self) -> Result<(), AttachError> {
+        self.server = None;
         // Release: pairs with the pump's acquire; the probes are gone, so all their records are there.
         self.books.last.store(true, Release);
         self.waker.wake();

@@ -74,7 +74,7 @@ fn long_calls_of_a_program_that_is_followed() {
     let program = fixture::build("durations.c", &[]);
     let shell = format!("{} task 30 {SLOW_MS}; true", program.display());
     let trace = Trace::new(&scratch, exe(&FUNCTIONS)).args(["-f", LONG[0], LONG[1]]);
-    let session = trace.launch(Path::new("/bin/sh"), ["-c", &shell]).session().complete();
+    let session = trace.launch(Path::new("/bin/sh"), ["-c", &shell]).session().complete().callers();
     assert_eq!(session.tree(), "thread:\n3x task {\n  slow;\n}\n\n");
     check_durations(whole(&session), 250_000_000);
 }

@@ -81,7 +81,8 @@ fn check_calls(session: &Session, processes: &BTreeMap<u64, Known>) {
 
 fn follows(how: &str, children: u64, processes: u64) -> Session {
     let forks = Forks::new();
-    let session = forks.trace().arg("-f").launch(&forks.program, forks.arguments(how, children)).session().complete();
+    let session =
+        forks.trace().arg("-f").launch(&forks.program, forks.arguments(how, children)).session().complete().callers();
     let (known, recorded) = (forks.known(), followed(&session));
     assert_eq!(recorded, known, "{how}");
     assert_eq!(recorded.len() as u64, processes);
@@ -136,7 +137,7 @@ fn children_of_a_process_that_runs() {
         let recorder = forks.trace().arg("-f").attach(attach).pid(target.pid());
         target.tell("go");
         drop(target.end().success());
-        let session = recorder.session().complete();
+        let session = recorder.session().complete().callers();
         assert_eq!(followed(&session), forks.known());
         check_calls(&session, &forks.known());
     }
@@ -227,7 +228,7 @@ fn a_shell_and_what_it_runs() {
     let forks = Forks::new();
     let script = format!("{0} 3 0; {0} 3 4 & wait; {0} 3 5", forks.worker.display());
     let trace = Trace::new(&forks.scratch, [in_file(&forks.worker, "work")]).arg("-f");
-    let session = trace.launch(&PathBuf::from("/bin/sh"), ["-c", &script]).session_after(5).complete();
+    let session = trace.launch(&PathBuf::from("/bin/sh"), ["-c", &script]).session_after(5).complete().callers();
     assert_eq!(session.threads.len(), 3);
     assert!(session.threads.iter().all(|thread| thread.is_flat(CALLS)));
 }
@@ -267,7 +268,7 @@ fn specs_mean_the_functions_of_new_programs_too() {
         let script =
             format!("{worker} {CALLS} 0; {program} {arguments}; {worker} {CALLS} 4 & wait; {worker} {CALLS} 5");
         let trace = Trace::new(&forks.scratch, exe(&["work"])).arg("-f").attach(attach);
-        let session = trace.launch(&PathBuf::from("/bin/sh"), ["-c", &script]).session_after(5).complete();
+        let session = trace.launch(&PathBuf::from("/bin/sh"), ["-c", &script]).session_after(5).complete().callers();
         assert_eq!(session.threads.len(), 7);
         assert!(session.threads.iter().all(|thread| thread.is_flat(CALLS)), "{}", session.tree());
         let files = [forks.worker.display().to_string(), forks.program.display().to_string()];

@@ -5,6 +5,7 @@
 
 mod asking;
 mod containers;
+mod detail;
 mod disk;
 mod ends;
 mod estimate;

@@ -26,6 +26,9 @@ const ALLOWED_ABOVE_EMPTY_NS: f64 = 200.0;
 /// for the call alone.
 const ALLOWED_SHARE: f64 = 0.25;
 
+/// What registers and 128 bytes of stack may cost more, per call with its return, on that function.
+const ALLOWED_FOR_DETAIL_NS: f64 = 250.0;
+
 /// All measurements of one tracer on one function.
 #[derive(Clone, Debug)]
 struct Cell {
@@ -50,7 +53,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let cells = measure_all(&place, options)?;
     let uftrace = uftrace(&programs, &place, options)?;
     let losses = loss::measure(&place, options)?;
-    let mut text = table(&cells) + &uftrace_line(&uftrace) + &above_empty_line(&cells) + &shares_lines(&cells);
+    let mut text = table(&cells) + &uftrace_line(&uftrace) + &above_empty_line(&cells) + &detail_line(&cells);
+    text += &shares_lines(&cells);
     text += &loss::table(&losses);
     print!("{text}");
     if !options.short {
@@ -149,7 +153,7 @@ fn table(cells: &[Cell]) -> String {
             let empty = find(cells, Tracer::Empty, cell.function).unwrap_or(f64::NAN);
             [format!("{:.0}", cell.median()), format!("{:.2}", cell.median() / empty)]
         });
-        rows.push([tracer.name().to_owned()].into_iter().chain(numbers).chain([kept(of_tracer)]).collect());
+        rows.push([tracer.name()].into_iter().chain(numbers).chain([kept(of_tracer)]).collect());
     }
     let header: Vec<String> = header.into_iter().chain(["events kept".to_owned()]).collect();
     report::table(&header, &rows)
@@ -196,6 +200,19 @@ fn above_empty_line(cells: &[Cell]) -> String {
     )
 }
 
+fn for_detail(cells: &[Cell]) -> f64 {
+    let of = |tracer| find(cells, tracer, "f_push").unwrap_or(f64::NAN);
+    of(Tracer::Detail(128)) - of(Tracer::Record)
+}
+
+fn detail_line(cells: &[Cell]) -> String {
+    let more = for_detail(cells);
+    format!(
+        "ada-trace --detail with 128 bytes of stack above the index alone, push: {more:.0} ns (at most \
+         {ALLOWED_FOR_DETAIL_NS:.0})\n\n"
+    )
+}
+
 /// ada-trace's call and return on the function that begins with endbr64, as a share of the other's call.
 fn share_of(cells: &[Cell], other: Tracer) -> Option<f64> {
     Some(find(cells, Tracer::Record, "f_endbr64")? / find(cells, other, "f_endbr64")?)
@@ -216,6 +233,10 @@ fn judge(cells: &[Cell], losses: &[loss::Run]) -> Result<()> {
     let above = above_empty(cells);
     if above.is_nan() || above > ALLOWED_ABOVE_EMPTY_NS {
         bail!("recording costs {above:.0} ns above the empty program, more than {ALLOWED_ABOVE_EMPTY_NS:.0}");
+    }
+    let more = for_detail(cells);
+    if more.is_nan() || more > ALLOWED_FOR_DETAIL_NS {
+        bail!("detail costs {more:.0} ns more per call, above {ALLOWED_FOR_DETAIL_NS:.0}");
     }
     for share in OTHERS.into_iter().filter_map(|other| share_of(cells, other)) {
         if share.is_nan() || share > ALLOWED_SHARE {

@@ -27,6 +27,8 @@ pub(super) enum Tracer {
     RecordAtEntry,
     /// ada-trace, calls only.
     RecordEntry,
+    /// ada-trace, calls and returns with their registers, and at a call so many bytes of stack.
+    Detail(u16),
     /// bpftrace, counting calls in the kernel.
     BpftraceCount,
     /// bpftrace, printing time, thread and first argument of each call.
@@ -67,12 +69,15 @@ pub(super) struct Place {
 
 impl Tracer {
     /// All, in the order of the table.
-    pub(super) const ALL: [Tracer; 9] = [
+    pub(super) const ALL: [Tracer; 12] = [
         Tracer::None,
         Tracer::Empty,
         Tracer::Record,
         Tracer::RecordAtEntry,
         Tracer::RecordEntry,
+        Tracer::Detail(0),
+        Tracer::Detail(128),
+        Tracer::Detail(512),
         Tracer::BpftraceCount,
         Tracer::BpftracePrintf,
         Tracer::PerfCall,
@@ -80,8 +85,9 @@ impl Tracer {
     ];
 
     /// Its name in the table.
-    pub(super) fn name(self) -> &'static str {
-        match self {
+    pub(super) fn name(self) -> String {
+        let name = match self {
+            Tracer::Detail(stack) => return format!("ada-trace --detail --stack {stack}, call+return"),
             Tracer::None => "untraced",
             Tracer::Empty => "empty BPF program, call+return",
             Tracer::Record => "ada-trace, call+return",
@@ -91,7 +97,13 @@ impl Tracer {
             Tracer::BpftracePrintf => "bpftrace printf(nsecs, tid, arg0), call",
             Tracer::PerfCall => "perf record, call",
             Tracer::Perf => "perf record, call+return",
-        }
+        };
+        name.to_owned()
+    }
+
+    /// Whether it is ada-trace, recording.
+    fn records(self) -> bool {
+        matches!(self, Tracer::Record | Tracer::RecordAtEntry | Tracer::RecordEntry | Tracer::Detail(_))
     }
 
     /// Events it should see of each call; 0 if it keeps none.
@@ -99,7 +111,7 @@ impl Tracer {
         match self {
             Tracer::None | Tracer::Empty => 0,
             Tracer::RecordEntry | Tracer::BpftraceCount | Tracer::BpftracePrintf | Tracer::PerfCall => 1,
-            Tracer::Record | Tracer::RecordAtEntry | Tracer::Perf => 2,
+            Tracer::Record | Tracer::RecordAtEntry | Tracer::Detail(_) | Tracer::Perf => 2,
         }
     }
 
@@ -135,6 +147,9 @@ impl Tracer {
             Tracer::Record => recording(place, out, &pid, function, &[]),
             Tracer::RecordAtEntry => recording(place, out, &pid, function, &["--placement", "entry"]),
             Tracer::RecordEntry => recording(place, out, &pid, function, &["--entry-only"]),
+            Tracer::Detail(stack) => {
+                recording(place, out, &pid, function, &["--detail", "--stack", &stack.to_string()])
+            }
             Tracer::BpftraceCount => bpftrace(place, out, &pid, function, "@ = count();"),
             Tracer::BpftracePrintf => {
                 bpftrace(place, out, &pid, function, r#"printf("%llu %d %lld\n", nsecs, tid, arg0);"#)
@@ -172,7 +187,7 @@ impl Running {
     /// The first probe shows in the code; ada-trace says when all are there, the others get a moment.
     fn wait_attached(&self, fixture: &mut Fixture) -> Result<()> {
         fixture.wait_armed()?;
-        if !matches!(self.tracer, Tracer::Record | Tracer::RecordAtEntry | Tracer::RecordEntry) {
+        if !self.tracer.records() {
             std::thread::sleep(Duration::from_millis(300));
             return Ok(());
         }
@@ -206,9 +221,9 @@ impl Running {
     fn seen(&self, place: &Place) -> Result<Seen> {
         match self.tracer {
             Tracer::None | Tracer::Empty => Ok(Seen::default()),
-            Tracer::Record | Tracer::RecordAtEntry | Tracer::RecordEntry => seen_by_ada(&self.out),
+            _ if self.tracer.records() => seen_by_ada(&self.out),
             Tracer::BpftraceCount | Tracer::BpftracePrintf => seen_by_bpftrace(&self.out),
-            Tracer::PerfCall | Tracer::Perf => seen_by_perf(&fs::read_to_string(place.scratch.join("log"))?),
+            _ => seen_by_perf(&fs::read_to_string(place.scratch.join("log"))?),
         }
     }
 

@@ -7,7 +7,6 @@ use std::{
     num::NonZeroU32,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
-    slice,
     sync::atomic::Ordering,
 };
 
@@ -22,10 +21,16 @@ use aya::{
 
 use rustix::mm::ProtFlags;
 
-use super::{mapping::Mapping, object, sys};
+use super::{
+    captures::Captures,
+    mapping::Mapping,
+    object,
+    sites::{CLASSES, Class, KINDS, Kind, is_elsewhere, program_name, sites},
+    sys,
+};
 use crate::{
     backend::{AttachError, Attached, Refusal},
-    plan::{FunctionId, Module, Plan, Returns},
+    plan::{FunctionId, Module, Plan},
 };
 
 /// How probes are attached.
@@ -36,9 +41,6 @@ pub enum Route {
     /// One perf event for each function: detaching takes about 0.1 s each.
     PerfEvent,
 }
-
-/// `OVERLAYFS_SUPER_MAGIC` in linux/magic.h.
-const OVERLAYFS: u64 = 0x794C_7630;
 
 /// What keeps the probes in place. Dropping it detaches them, which may take a while.
 #[derive(Debug)]
@@ -52,12 +54,14 @@ pub struct Probes {
     pids: Vec<u32>,
     /// One u64: whether processes that execute another program are stopped.
     hold: Mapping,
+    captures: Captures,
     /// Dropped last: the tracepoints, and the perf-event probes where those are used.
     ebpf: Ebpf,
 }
 
 impl Attached for Probes {
     fn extend(&mut self, addition: &Plan) -> Result<Vec<Refusal>, AttachError> {
+        self.captures.add(addition)?;
         match &self.programs {
             Some(programs) => self.links.add(attach_multi(programs, addition, &self.pids)?),
             None => self.links.refusals.extend(attach_perf(&mut self.ebpf, addition, &self.pids)?),
@@ -152,53 +156,69 @@ fn close_at_once(mut links: Vec<(Kind, OwnedFd)>) {
 /// In place of process ids: whoever has the file mapped.
 pub(super) const EVERYBODY: [u32; 1] = [0];
 
-/// Attaches `plan` in the processes `pids` by the best route, or by `wanted`.
+/// How probes are wanted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    /// `None`: by the best route.
+    pub(super) route: Option<Route>,
+    /// Whether signals are recorded.
+    pub(super) signals: bool,
+    /// Whether there are functions of which memory is copied, now or later.
+    pub(super) captures: bool,
+}
+
+/// Attaches `plan` in the processes `pids`.
 pub(super) fn attach(
     mut ebpf: Ebpf,
     plan: &Plan,
     pids: &[u32],
-    wanted: Option<Route>,
+    wanted: Wanted,
 ) -> Result<(Probes, Route), AttachError> {
     object::attach_tracepoint(&mut ebpf, names::THREAD_EXIT, "sched_process_exit")?;
     object::attach_tracepoint(&mut ebpf, names::EXEC, "sched_process_exec")?;
+    if wanted.signals {
+        object::attach_tracepoint(&mut ebpf, names::SIGNAL, "signal_deliver")?;
+    }
+    let mut captures = Captures::of(&ebpf)?;
+    captures.add(plan)?;
     let hold = object::map(&ebpf, names::HOLD)?;
     let hold = Mapping::new(hold.fd(), size_of::<u64>(), 0, ProtFlags::READ | ProtFlags::WRITE);
     let hold = hold.map_err(|error| AttachError::system("mapping a switch of the kernel programs", error))?;
     if pids == EVERYBODY {
         object::attach_tracepoint(&mut ebpf, names::FORK, "sched_process_fork")?;
     }
-    if wanted != Some(Route::PerfEvent) {
-        match object::load_multi(&ebpf) {
+    if wanted.route != Some(Route::PerfEvent) {
+        match object::load_multi(&ebpf, wanted.captures) {
             Ok(programs) if sys::has_uprobe_multi(programs.entry.as_fd()) => {
                 let links = attach_multi(&programs, plan, pids)?;
                 let (programs, pids) = (Some(programs), pids.to_vec());
-                return Ok((Probes { links, programs, loader: None, pids, hold, ebpf }, Route::UprobeMulti));
+                return Ok((Probes { links, programs, loader: None, pids, hold, captures, ebpf }, Route::UprobeMulti));
             }
             // Kernels before 6.6 refuse the attach type when the program is loaded.
             Err(AttachError::Program { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => {}
             Err(error) => return Err(error),
             Ok(_) => {}
         }
-        if wanted == Some(Route::UprobeMulti) {
+        if wanted.route == Some(Route::UprobeMulti) {
             return Err(AttachError::NoUprobeMulti);
         }
     }
     let refusals = attach_perf(&mut ebpf, plan, pids)?;
     let links = Links { open: Vec::new(), refusals, first_error: None };
-    Ok((Probes { links, programs: None, loader: None, pids: pids.to_vec(), hold, ebpf }, Route::PerfEvent))
-}
-
-/// Number of probes that `plan` needs in each process.
-pub(super) fn count(plan: &Plan) -> u64 {
-    let of = |module: &Module| KINDS.iter().map(|kind| sites(plan, module, *kind).0.len() as u64).sum::<u64>();
-    plan.modules.iter().map(of).sum()
+    Ok((Probes { links, programs: None, loader: None, pids: pids.to_vec(), hold, captures, ebpf }, Route::PerfEvent))
 }
 
 /// Attaches programs that do nothing where [`attach`] would attach those that record.
 pub(super) fn attach_empty(plan: &Plan, pids: &[u32]) -> Result<Links, AttachError> {
     let load = || sys::load_empty().map_err(|error| AttachError::system("loading an empty eBPF program", error));
-    let programs =
-        object::MultiPrograms { entry: load()?, ret: load()?, exit: load()?, go_entry: load()?, go_exit: load()? };
+    let programs = object::MultiPrograms {
+        entry: load()?,
+        ret: load()?,
+        exit: load()?,
+        go_entry: load()?,
+        go_exit: load()?,
+        capturing: Some(object::Capturing { entry: load()?, ret: load()?, exit: load()? }),
+    };
     attach_multi(&programs, plan, pids)
 }
 
@@ -212,45 +232,41 @@ pub(super) fn attach_count(ebpf: &Ebpf, plan: &Plan, pids: &[u32]) -> Result<Lin
         Ok(_) | Err(AttachError::Program { .. }) => return Err(AttachError::NoEstimate),
         Err(error) => return Err(error),
     };
-    attach_kinds(&[Kind::Entry], |_, _| program.as_fd(), plan, pids)
-}
-
-/// What a probe is there for; in the order of attaching.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Return,
-    Exit,
-    Entry,
+    attach_kinds(&[Kind::Entry], |_, _| Some(program.as_fd()), plan, pids)
 }
 
 impl object::MultiPrograms {
-    fn of(&self, kind: Kind, module: &Module) -> &OwnedFd {
-        match (kind, module.is_go) {
-            (Kind::Return, _) => &self.ret,
-            (Kind::Exit, false) => &self.exit,
-            (Kind::Exit, true) => &self.go_exit,
-            (Kind::Entry, false) => &self.entry,
-            (Kind::Entry, true) => &self.go_entry,
+    /// The program behind probes of a kind and class, if there are such.
+    fn of(&self, kind: Kind, class: Class) -> Option<&OwnedFd> {
+        match (kind, class) {
+            (Kind::Entry, Class::Plain) => Some(&self.entry),
+            (Kind::Entry, Class::Go) => Some(&self.go_entry),
+            (Kind::Entry, Class::Capturing) => self.capturing.as_ref().map(|programs| &programs.entry),
+            (Kind::Return, Class::Plain) => Some(&self.ret),
+            (Kind::Return, Class::Go) => None,
+            (Kind::Return, Class::Capturing) => self.capturing.as_ref().map(|programs| &programs.ret),
+            (Kind::Exit, Class::Plain) => Some(&self.exit),
+            (Kind::Exit, Class::Go) => Some(&self.go_exit),
+            (Kind::Exit, Class::Capturing) => self.capturing.as_ref().map(|programs| &programs.exit),
         }
     }
 }
 
-const KINDS: [Kind; 3] = [Kind::Return, Kind::Exit, Kind::Entry];
-
 fn attach_multi(programs: &object::MultiPrograms, plan: &Plan, pids: &[u32]) -> Result<Links, AttachError> {
-    attach_kinds(&KINDS, |kind, module| programs.of(kind, module).as_fd(), plan, pids)
+    attach_kinds(&KINDS, |kind, class| programs.of(kind, class).map(AsFd::as_fd), plan, pids)
 }
 
 fn attach_kinds<'a>(
     kinds: &[Kind],
-    program: impl Fn(Kind, &Module) -> BorrowedFd<'a>,
+    program: impl Fn(Kind, Class) -> Option<BorrowedFd<'a>>,
     plan: &Plan,
     pids: &[u32],
 ) -> Result<Links, AttachError> {
     let mut links = Links::default();
-    for kind in kinds.iter().copied() {
+    for (kind, class) in kinds.iter().flat_map(|kind| CLASSES.map(|class| (*kind, class))) {
+        let Some(program) = program(kind, class) else { continue };
         for module in &plan.modules {
-            let (offsets, cookies) = sites(plan, module, kind);
+            let (offsets, cookies) = sites(plan, module, kind, class);
             for pid in pids.iter().filter(|pid| !offsets.is_empty() && !is_elsewhere(plan, module, **pid)) {
                 let sites = sys::Sites {
                     path: &module.open_path,
@@ -259,7 +275,7 @@ fn attach_kinds<'a>(
                     returns: kind == Kind::Return,
                     pid: *pid,
                 };
-                attach_batch(program(kind, module), sites, kind, module, &mut links)?;
+                attach_batch(program, sites, kind, module, &mut links)?;
             }
         }
     }
@@ -310,59 +326,17 @@ fn refusal(cookie: u64, kind: Kind, error: &std::io::Error) -> Refusal {
         Some(code) if code > 500 => "the kernel takes no probe on its instruction".to_owned(),
         _ => format!("the kernel refuses the probe: {error}"),
     };
-    let function = FunctionId(cookie & !cookie::STACK_CHECK);
+    let function = FunctionId(cookie & !cookie::FLAGS);
     Refusal { function, calls_recorded: kind != Kind::Entry, why }
-}
-
-/// Whether process `pid` has the same file under another identity: containers made of one image see its files through
-/// mounts of their own, while the kernel's probes sit on the file below all of them. One of the two must do.
-fn is_elsewhere(plan: &Plan, module: &Module, pid: u32) -> bool {
-    if pid == 0 {
-        return is_seen_twice(plan, module);
-    }
-    let has = |module: &Module| module.bases.iter().any(|(owner, _)| *owner == pid);
-    let same = |other: &&Module| other.id != module.id && other.build_id.is_some() && other.build_id == module.build_id;
-    !has(module) && plan.modules.iter().filter(same).any(has)
-}
-
-/// Whether an earlier module is the same file, seen through another overlay mount: containers of one image again, for
-/// probes in every process. Elsewhere, another file is another file, also if it is a copy.
-fn is_seen_twice(plan: &Plan, module: &Module) -> bool {
-    let same = |other: &&Module| other.id < module.id && other.build_id.is_some() && other.build_id == module.build_id;
-    is_on_overlay(module) && plan.modules.iter().filter(same).any(is_on_overlay)
-}
-
-fn is_on_overlay(module: &Module) -> bool {
-    rustix::fs::statfs(&module.open_path).is_ok_and(|found| u64::try_from(found.f_type) == Ok(OVERLAYFS))
-}
-
-/// File offsets and cookies of the probes of one kind in `module`.
-fn sites(plan: &Plan, module: &Module, kind: Kind) -> (Vec<u64>, Vec<u64>) {
-    let mut sites = (Vec::new(), Vec::new());
-    for function in plan.functions.iter().filter(|function| function.id.module() == module.id) {
-        let offsets: &[u64] = match (kind, &function.returns) {
-            (Kind::Entry, _) | (Kind::Return, Returns::Probe) => slice::from_ref(&function.probe_offset),
-            (Kind::Exit, Returns::Exits(offsets)) => offsets,
-            _ => &[],
-        };
-        sites.0.extend_from_slice(offsets);
-        let check = if kind == Kind::Entry && function.stack_check { cookie::STACK_CHECK } else { 0 };
-        sites.1.extend(offsets.iter().map(|_| function.id.0 | check));
-    }
-    sites
 }
 
 fn attach_perf(ebpf: &mut Ebpf, plan: &Plan, pids: &[u32]) -> Result<Vec<Refusal>, AttachError> {
     let (mut attached, mut refusals, mut first_error) = (0u64, Vec::new(), None);
-    let passes = KINDS.into_iter().flat_map(|kind| [(kind, false), (kind, true)]);
-    let needed = |(kind, is_go): &(Kind, bool)| {
-        // Go's functions never have return probes.
-        !(*is_go && *kind == Kind::Return) && plan.modules.iter().any(|module| module.is_go == *is_go)
-    };
-    for (kind, is_go) in passes.filter(needed) {
-        let program = object::load_uprobe(ebpf, program_name(kind, is_go))?;
-        for module in plan.modules.iter().filter(|module| module.is_go == is_go) {
-            let (offsets, cookies) = sites(plan, module, kind);
+    for (kind, class) in KINDS.into_iter().flat_map(|kind| CLASSES.map(|class| (kind, class))) {
+        for module in &plan.modules {
+            let (offsets, cookies) = sites(plan, module, kind, class);
+            let Some(name) = program_name(kind, class).filter(|_| !offsets.is_empty()) else { continue };
+            let program = object::load_uprobe(ebpf, name)?;
             for (offset, cookie) in offsets.iter().zip(cookies) {
                 for pid in pids.iter().filter(|pid| !is_elsewhere(plan, module, **pid)) {
                     match attach_perf_one(program, module, *offset, cookie, *pid) {
@@ -380,16 +354,6 @@ fn attach_perf(ebpf: &mut Ebpf, plan: &Plan, pids: &[u32]) -> Result<Vec<Refusal
     match first_error {
         Some(error) if attached == 0 => Err(error),
         _ => Ok(refusals),
-    }
-}
-
-fn program_name(kind: Kind, is_go: bool) -> &'static str {
-    match (kind, is_go) {
-        (Kind::Return, _) => names::RETURN,
-        (Kind::Exit, false) => names::EXIT,
-        (Kind::Exit, true) => names::GO_EXIT,
-        (Kind::Entry, false) => names::ENTRY,
-        (Kind::Entry, true) => names::GO_ENTRY,
     }
 }
 

@@ -28,7 +28,7 @@ impl EbpfBackend {
         let (_, possible) = processors()?;
         let room =
             object::Room { threads: self.filters.threads.len(), counts: plan.functions.len(), ..Default::default() };
-        let mut ebpf = object::load(self.config(plan, pids, 0)?, Follow::default(), possible, &room)?;
+        let mut ebpf = object::load(self.config(plan, pids, 0, possible)?, Follow::default(), possible, &room)?;
         set_ids(&mut ebpf, names::TARGETS, pids)?;
         set_ids(&mut ebpf, names::THREADS, &self.filters.threads)?;
         let counts = Map::PerCpuHashMap(object::map(&ebpf, names::COUNTS)?);

@@ -25,6 +25,7 @@ fn find(btf: &Btf<'_>) -> Option<Follow> {
     let signal = |member| btf.offset("signal_struct", member);
     Some(Follow {
         enabled: 1,
+        known: 1,
         task_pid: task("pid")?,
         task_tgid: task("tgid")?,
         task_thread_pid: task("thread_pid")?,

@@ -5,6 +5,7 @@
 
 mod attach;
 mod btf;
+mod captures;
 mod count;
 mod follow;
 mod losses;
@@ -13,6 +14,7 @@ mod merge;
 mod object;
 mod pidns;
 mod ring;
+mod sites;
 mod sys;
 mod wire_bytes;
 
@@ -47,6 +49,9 @@ use crate::{clock, filter::Filters, plan::Plan};
 const RINGS_BUDGET: u64 = 64 << 20;
 /// Limits of the default size of one ring, in bytes.
 const RING_SIZES: std::ops::RangeInclusive<u64> = 1 << 20..=16 << 20;
+
+/// Bytes of the ring for what must not be lost: room for some 700 signals.
+const SPARE_RING: u32 = 256 << 10;
 
 /// Threads whose running calls a filter can keep track of at the same time; each takes 5 KiB.
 const FRAME_TABLE: usize = 4096;
@@ -85,8 +90,10 @@ pub struct DetailLayout {
     pub stack_bytes: u32,
     /// Pieces of memory: at most [`MAX_SLOTS`](ada_format::wire::MAX_SLOTS).
     pub capture_slots: u32,
-    /// Bytes of each piece: a multiple of 8, at most [`MAX_CAPTURE_BYTES`](ada_format::wire::MAX_CAPTURE_BYTES).
+    /// Room for bytes of each piece: a multiple of 8, at most [`MAX_CAPTURE_BYTES`](ada_format::wire::MAX_CAPTURE_BYTES).
     pub capture_bytes: u32,
+    /// Bytes that are kept of each; at least two fewer, for a zero, and to see that there is more.
+    pub string_max: u32,
 }
 
 /// Attached probes and the rings they write to.
@@ -113,8 +120,8 @@ impl Backend for EbpfBackend {
         allow_locked_memory();
         let (online, possible) = processors()?;
         let ring_size = self.ring_size.unwrap_or_else(|| default_ring_size(online.len()));
-        let follow = if self.follow { follow::offsets()? } else { Follow::default() };
-        let mut ebpf = object::load(self.config(plan, pids, ring_size)?, follow, possible, &self.room(plan))?;
+        let follow = self.kernel_types()?;
+        let mut ebpf = object::load(self.config(plan, pids, ring_size, possible)?, follow, possible, &self.room(plan))?;
         set_ids(&mut ebpf, names::TARGETS, pids)?;
         set_ids(&mut ebpf, names::THREADS, &self.filters.threads)?;
         let mut rings = object::array_of_maps(&ebpf)?;
@@ -123,14 +130,16 @@ impl Backend for EbpfBackend {
         for cpu in online {
             sources.push(add_ring(&mut rings, cpu, ring_size, epoll.as_fd())?);
         }
+        sources.push(add_ring(&mut rings, possible, SPARE_RING, epoll.as_fd())?);
         let losses = LossCounters::new(&ebpf, possible)?;
         let live = if self.follow { Some(follow::gauge(&ebpf)?) } else { None };
         // Children are recorded from their first instruction: the probes are there for every process, and the programs
         // look at whose they are.
         let scope = if self.follow { &attach::EVERYBODY } else { pids };
-        let (mut probes, route) = attach::attach(ebpf, plan, scope, self.route)?;
+        let wanted = attach::Wanted { route: self.route, signals: follow.known != 0, captures: self.captures(plan) };
+        let (mut probes, route) = attach::attach(ebpf, plan, scope, wanted)?;
         let refusals = probes.take_refusals();
-        let perf_probes = if route == Route::PerfEvent { attach::count(plan) * scope.len() as u64 } else { 0 };
+        let perf_probes = if route == Route::PerfEvent { sites::count(plan) * scope.len() as u64 } else { 0 };
         let mut running = EbpfRunning {
             merge: Merge::new(sources),
             losses,
@@ -162,7 +171,7 @@ pub fn attach_empty(plan: &Plan, pids: &[u32]) -> Result<EmptyProbes, AttachErro
 }
 
 impl EbpfBackend {
-    fn config(&self, plan: &Plan, pids: &[u32], ring_size: u32) -> Result<Config, AttachError> {
+    fn config(&self, plan: &Plan, pids: &[u32], ring_size: u32, spare_ring: u32) -> Result<Config, AttachError> {
         let namespace = PidNamespace::of_tracer(pids)?;
         let tgid = match pids {
             [pid] if !self.follow => *pid,
@@ -179,8 +188,26 @@ impl EbpfBackend {
             stack_bytes: self.layout.stack_bytes,
             capture_slots: self.layout.capture_slots,
             capture_bytes: self.layout.capture_bytes,
+            spare_ring,
+            reserved: 0,
             filter: self.filters.wire(plan, self.grows),
         })
+    }
+
+    /// What of the kernel's types the programs need to know: with -f without fail, and otherwise for the ends of processes and
+    /// for signals.
+    fn kernel_types(&self) -> Result<Follow, AttachError> {
+        match follow::offsets() {
+            Ok(found) => Ok(Follow { enabled: u32::from(self.follow), ..found }),
+            Err(_) if !self.follow => Ok(Follow::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether memory is copied of any function, now or later.
+    fn captures(&self, plan: &Plan) -> bool {
+        let has = plan.functions.iter().any(|function| function.capture.is_some());
+        self.layout.capture_slots > 0 && (has || self.grows)
     }
 
     /// Room for what the filters keep.
@@ -192,6 +219,7 @@ impl EbpfBackend {
             frames: if filter.frames != 0 { FRAME_TABLE } else { 0 },
             rates: if filter.max_rate != 0 { functions } else { 0 },
             counts: 0,
+            captures: if self.captures(plan) { functions } else { 0 },
         }
     }
 }
@@ -334,7 +362,8 @@ fn more<'a>(record: &Record, rest: &'a [u8], layout: DetailLayout) -> More<'a> {
     else {
         return More::Nothing;
     };
-    let memory = Memory { filled: detail.slots, slots, stride: size_of::<Slot>() + layout.capture_bytes as usize };
+    let stride = size_of::<Slot>() + layout.capture_bytes as usize;
+    let memory = Memory { filled: detail.slots, slots, stride, limit: layout.string_max as usize };
     let memory = if record.flags & flags::MEMORY == 0 { Memory::default() } else { memory };
     More::Detail(CallDetail { detail, stack: stack.get(..detail.stack_size as usize).unwrap_or(stack), memory })
 }

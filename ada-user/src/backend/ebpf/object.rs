@@ -17,7 +17,7 @@ use aya::{
 };
 use aya_obj::{Object, generated::bpf_map_type};
 
-use super::sys;
+use super::sys::{self, Sleeps};
 use crate::backend::AttachError;
 
 /// `cargo xtask build-ebpf` makes it from ada-ebpf; build.rs says where it is.
@@ -43,6 +43,16 @@ pub(super) struct MultiPrograms {
     pub(super) exit: OwnedFd,
     pub(super) go_entry: OwnedFd,
     pub(super) go_exit: OwnedFd,
+    /// Those for functions of which memory is copied, if there may be any.
+    pub(super) capturing: Option<Capturing>,
+}
+
+/// The programs that copy memory; they may sleep.
+#[derive(Debug)]
+pub(super) struct Capturing {
+    pub(super) entry: OwnedFd,
+    pub(super) ret: OwnedFd,
+    pub(super) exit: OwnedFd,
 }
 
 /// Entries of the maps whose size depends on what is asked for.
@@ -52,6 +62,7 @@ pub(super) struct Room {
     pub(super) frames: usize,
     pub(super) rates: usize,
     pub(super) counts: usize,
+    pub(super) captures: usize,
 }
 
 /// Loads the object: makes its maps, for `cpus` processors, and gives it `config` and `follow`.
@@ -62,25 +73,37 @@ pub(super) fn load(config: Config, follow: Follow, cpus: u32, room: &Room) -> Re
     EbpfLoader::new()
         .override_global(names::CONFIG, &config, true)
         .override_global(names::FOLLOW, &follow, true)
-        .map_max_entries(names::RINGS, cpus)
+        .map_max_entries(names::RINGS, cpus + 1)
         .map_max_entries(names::DROPS, cpus)
         .map_max_entries(names::THREADS, entries(room.threads))
         .map_max_entries(names::FRAMES, entries(room.frames))
         .map_max_entries(names::RATES, entries(room.rates))
         .map_max_entries(names::COUNTS, entries(room.counts))
+        .map_max_entries(names::CAPTURES, entries(room.captures))
         .load(&OBJECT.0)
         .map_err(object_error)
 }
 
 /// Loads the probe programs for uprobe_multi, over the maps of `ebpf`.
-pub(super) fn load_multi(ebpf: &Ebpf) -> Result<MultiPrograms, AttachError> {
+pub(super) fn load_multi(ebpf: &Ebpf, captures: bool) -> Result<MultiPrograms, AttachError> {
     let object = bound(ebpf)?;
+    let capturing = if captures { Some(load_capturing(&object)?) } else { None };
     Ok(MultiPrograms {
         entry: load_program(&object, names::ENTRY)?,
         ret: load_program(&object, names::RETURN)?,
         exit: load_program(&object, names::EXIT)?,
         go_entry: load_program(&object, names::GO_ENTRY)?,
         go_exit: load_program(&object, names::GO_EXIT)?,
+        capturing,
+    })
+}
+
+fn load_capturing(object: &Object) -> Result<Capturing, AttachError> {
+    let load = |name| load_program_that(object, name, Sleeps::Maybe);
+    Ok(Capturing {
+        entry: load(names::ENTRY_CAPTURING)?,
+        ret: load(names::RETURN_CAPTURING)?,
+        exit: load(names::EXIT_CAPTURING)?,
     })
 }
 
@@ -104,11 +127,15 @@ fn bound(ebpf: &Ebpf) -> Result<Object, AttachError> {
 }
 
 fn load_program(object: &Object, name: &'static str) -> Result<OwnedFd, AttachError> {
+    load_program_that(object, name, Sleeps::Never)
+}
+
+fn load_program_that(object: &Object, name: &'static str, sleeps: Sleeps) -> Result<OwnedFd, AttachError> {
     let missing = || AttachError::Object(format!("it has no program {name}"));
     let program = object.programs.get(name).ok_or_else(missing)?;
     let function = object.functions.get(&program.function_key()).ok_or_else(missing)?;
     let c_name = CString::new(name).map_err(|_| missing())?;
-    sys::load_multi(&c_name, &function.instructions).map_err(|(source, log)| match source.raw_os_error() {
+    sys::load_multi(&c_name, &function.instructions, sleeps).map_err(|(source, log)| match source.raw_os_error() {
         Some(libc::EPERM) => AttachError::Permission { what: "loading an eBPF program", source },
         _ => AttachError::Program { program: name, source, log },
     })

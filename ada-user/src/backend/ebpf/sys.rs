@@ -18,6 +18,8 @@ use aya_obj::generated::{
 
 /// `BPF_F_UPROBE_MULTI_RETURN`
 const UPROBE_MULTI_RETURN: u32 = 1;
+/// `BPF_F_SLEEPABLE`
+const BPF_F_SLEEPABLE: u32 = 1 << 4;
 /// Enough for the verifier's report on a program of this size.
 const LOG_SIZE: usize = 256 * 1024;
 
@@ -46,13 +48,24 @@ impl<'a> Sites<'a> {
     }
 }
 
+/// Whether a program may sleep: then it may touch memory that is not there yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sleeps {
+    Never,
+    Maybe,
+}
+
 /// Loads `instructions` as a program that uprobe_multi links take. The error carries the verifier's log.
-pub(super) fn load_multi(name: &CStr, instructions: &[bpf_insn]) -> Result<OwnedFd, (io::Error, String)> {
-    match load(name, instructions, None) {
+pub(super) fn load_multi(
+    name: &CStr,
+    instructions: &[bpf_insn],
+    sleeps: Sleeps,
+) -> Result<OwnedFd, (io::Error, String)> {
+    match load(name, instructions, sleeps, None) {
         Ok(fd) => Ok(fd),
         Err(_) => {
             let mut log = vec![0; LOG_SIZE];
-            load(name, instructions, Some(&mut log)).map_err(|error| (error, last_lines(&log)))
+            load(name, instructions, sleeps, Some(&mut log)).map_err(|error| (error, last_lines(&log)))
         }
     }
 }
@@ -60,7 +73,7 @@ pub(super) fn load_multi(name: &CStr, instructions: &[bpf_insn]) -> Result<Owned
 /// Loads a program that returns 0, for uprobe_multi links.
 pub(super) fn load_empty() -> io::Result<OwnedFd> {
     // BPF_ALU64 | BPF_MOV | BPF_K: r0 = 0; BPF_JMP | BPF_EXIT
-    load(c"ada_empty", &[instruction(0xb7), instruction(0x95)], None)
+    load(c"ada_empty", &[instruction(0xb7), instruction(0x95)], Sleeps::Never, None)
 }
 
 fn instruction(code: u8) -> bpf_insn {
@@ -70,7 +83,7 @@ fn instruction(code: u8) -> bpf_insn {
     instruction
 }
 
-fn load(name: &CStr, instructions: &[bpf_insn], log: Option<&mut [u8]>) -> io::Result<OwnedFd> {
+fn load(name: &CStr, instructions: &[bpf_insn], sleeps: Sleeps, log: Option<&mut [u8]>) -> io::Result<OwnedFd> {
     let mut attr = zeroed();
     // SAFETY: this arm of the union belongs to BPF_PROG_LOAD, and all of its bytes are initialised.
     let load = unsafe { &mut attr.__bindgen_anon_3 };
@@ -78,6 +91,7 @@ fn load(name: &CStr, instructions: &[bpf_insn], log: Option<&mut [u8]>) -> io::R
     load.expected_attach_type = BPF_TRACE_UPROBE_MULTI as u32;
     load.insns = instructions.as_ptr() as u64;
     load.insn_cnt = u32::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    load.prog_flags = if sleeps == Sleeps::Maybe { BPF_F_SLEEPABLE } else { 0 };
     load.license = c"Dual MIT/GPL".as_ptr() as u64;
     for (to, from) in load.prog_name.iter_mut().zip(name.to_bytes().iter().take(15)) {
         *to = from.cast_signed();

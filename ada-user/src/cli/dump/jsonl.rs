@@ -6,20 +6,23 @@
 
 use std::io::{self, Write};
 
-use ada_format::layout::EventKind;
+use ada_format::layout::{EventKind, NO_FUNCTION};
 use ada_format::manifest::{Function, Gap};
 use ada_format::read::{DetailEvent, FunctionEvent, Payload, SessionReader, SignalEvent};
+use ada_format::values::{Observed, values};
 use serde_json::json;
 
 use super::selection::Selection;
+use super::signals;
 use super::{Event, Style};
-use crate::cli::names::{self, IdMap, Who};
+use crate::cli::names::{self, IdMap, Typed, Who};
 use crate::cli::out::Out;
 
 /// Lines for programs.
 pub(super) struct Jsonl {
     /// The keys that are the same for all events of a function.
     functions: IdMap<String>,
+    typed: IdMap<Typed>,
     /// The keys that are the same for all events of a thread, by place in the selection.
     threads: Vec<String>,
 }
@@ -29,6 +32,7 @@ impl Jsonl {
     pub(super) fn new(session: &SessionReader, selection: &Selection<'_>) -> Self {
         Self {
             functions: names::by_function(session.manifest(), of_function),
+            typed: names::with_signatures(session.manifest()),
             threads: selection.threads.iter().map(|(_, who)| of_thread(who)).collect(),
         }
     }
@@ -57,6 +61,11 @@ impl Style for Jsonl {
         }
         out.text(",\"seq\":");
         out.number(event.position);
+        if let Some(observed) = event.detail.as_ref().and_then(Observed::event)
+            && let Some(known) = self.typed.get(&event.function_id)
+        {
+            typed(out, &values(&known.signature, &observed));
+        }
         if let Some(payload) = event.detail.as_ref().and_then(DetailEvent::payload) {
             detail(out, &payload);
         }
@@ -95,7 +104,26 @@ fn of_function(function: &Function, module: Option<&str>) -> String {
 
 #[cold]
 fn unknown_function(id: u64) -> String {
+    if id == NO_FUNCTION {
+        return ",\"function_id\":null,\"function\":null,\"module\":null".to_owned();
+    }
     format!(",\"function_id\":{id},\"function\":null,\"module\":null")
+}
+
+/// Arguments of a call as the object `args`; what it gave back as `return`.
+fn typed<W: Write>(out: &mut Out<W>, values: &[(String, serde_json::Value)]) {
+    if let [(name, value)] = values
+        && name == ada_format::values::RETURN
+    {
+        out.text(&format!(",\"return\":{value}"));
+        return;
+    }
+    let mut before = ",\"args\":{";
+    for (name, value) in values {
+        out.text(&format!("{before}{}:{value}", json!(name)));
+        before = ",";
+    }
+    out.text(if values.is_empty() { "" } else { "}" });
 }
 
 fn detail<W: Write>(out: &mut Out<W>, payload: &Payload<'_>) {
@@ -129,6 +157,7 @@ fn of_registers<W: Write>(out: &mut Out<W>, function: &FunctionEvent<'_>) {
 fn of_signal<W: Write>(out: &mut Out<W>, signal: &SignalEvent<'_>) {
     out.text("\"signal\":");
     out.number(signal.fixed.number.get().into());
+    out.text(&format!(",\"name\":{}", json!(signals::name(signal.fixed.number.get()))));
     out.text(",\"code\":");
     out.text(&signal.fixed.code.get().to_string());
     out.text(",\"fault_address\":");

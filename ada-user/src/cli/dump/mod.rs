@@ -7,6 +7,7 @@ mod gaps;
 mod jsonl;
 pub(super) mod range;
 mod selection;
+mod signals;
 mod text;
 
 use std::collections::BTreeMap;

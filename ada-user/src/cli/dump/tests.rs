@@ -5,7 +5,7 @@ use std::path::Path;
 use ada_format::layout::{Arch, ClockType, Os};
 use ada_format::manifest::{Function, Lost, Manifest, Module, Process, Session, SessionStatus, Thread};
 use ada_format::session::thread_folder;
-use ada_format::write::{Detail, FunctionDetail, SignalDetail, ThreadMeta, ThreadWriter};
+use ada_format::write::{Detail, FunctionDetail, Memory, SignalDetail, ThreadMeta, ThreadWriter};
 use tempfile::TempDir;
 
 use super::*;
@@ -58,6 +58,7 @@ fn sample() -> TempDir {
             frame_pointer: 0x2000,
             stack_pointer: 0x3000,
             stack: &[0xab, 1],
+            memory: &[],
         };
         let value = FunctionDetail { regs: [0xbeef, 0, 0, 0, 0, 0, 0, 0], ..FunctionDetail::default() };
         let signal = SignalDetail { number: 11, code: -6, fault_address: 0xdead, registers: &[8, 9] };
@@ -105,7 +106,7 @@ fn text_for_people() {
   0.000000000  42/42    app      -> outer(int)
   0.000000010  42/42    app        -> malloc (0x20, 0x1, 0x2, 0x3, 0x4, 0x5)
   0.000000020  42/42    app        <- malloc = 0xbeef
-  0.000000030  42/42    app      !! outer(int) signal 11 at 0xdead
+  0.000000030  42/42    app      !! SIGSEGV SI_TKILL
 --- 3 events lost between 0.000001000s and 1.500000000s, thread 1 (42/43 wor?ker) ---
   2.000000000  42/43    wor?ker  {spaces}[41] -> function 0x900000000
  12.345678901  42/42    app      <- outer(int)
@@ -117,7 +118,7 @@ fn text_for_people() {
 const JSONL: &str = r#"{"time_ns":5000000000,"thread":0,"pid":42,"tid":42,"kind":"call","depth":0,"function_id":4294967296,"function":"_Z5outeri","demangled":"outer(int)","module":"/opt/a \"b\"/app","seq":0}
 {"time_ns":5000000010,"thread":0,"pid":42,"tid":42,"kind":"call","depth":1,"function_id":8589934599,"function":"malloc","module":"/lib/libc.so.6","seq":1,"detail":{"regs":[32,1,2,3,4,5,6,7],"return_address":4096,"frame_pointer":8192,"stack_pointer":12288,"stack":"ab01"}}
 {"time_ns":5000000020,"thread":0,"pid":42,"tid":42,"kind":"return","depth":1,"function_id":8589934599,"function":"malloc","module":"/lib/libc.so.6","seq":2,"detail":{"regs":[48879,0,0,0,0,0,0,0],"return_address":0,"frame_pointer":0,"stack_pointer":0}}
-{"time_ns":5000000030,"thread":0,"pid":42,"tid":42,"kind":"exception","depth":0,"function_id":4294967296,"function":"_Z5outeri","demangled":"outer(int)","module":"/opt/a \"b\"/app","seq":3,"detail":{"signal":11,"code":-6,"fault_address":57005,"regs":[8,9]}}
+{"time_ns":5000000030,"thread":0,"pid":42,"tid":42,"kind":"exception","depth":0,"function_id":4294967296,"function":"_Z5outeri","demangled":"outer(int)","module":"/opt/a \"b\"/app","seq":3,"detail":{"signal":11,"name":"SIGSEGV","code":-6,"fault_address":57005,"regs":[8,9]}}
 {"time_ns":5000001000,"thread":1,"pid":42,"tid":43,"kind":"lost","count":3,"time_end_ns":6500000000,"after_seq":null}
 {"time_ns":7000000000,"thread":1,"pid":42,"tid":43,"kind":"call","depth":41,"function_id":38654705664,"function":null,"module":null,"seq":0}
 {"time_ns":17345678901,"thread":0,"pid":42,"tid":42,"kind":"return","depth":0,"function_id":4294967296,"function":"_Z5outeri","demangled":"outer(int)","module":"/opt/a \"b\"/app","seq":4}
@@ -207,4 +208,63 @@ fn a_thread_that_was_only_just_begun_is_not_broken() {
     recording.write_atomic(temp.path()).unwrap();
     let (_, complaints) = dump(temp.path(), Format::Text, &[], Range::default(), None);
     assert_eq!(complaints, [""; 0]);
+}
+
+#[test]
+fn a_session_of_which_only_the_end_was_kept_is_dumped_like_any_other() {
+    let temp = tempfile::tempdir().unwrap();
+    let part = |id, continues| Thread { id, pid: 42, tid: 42, continues, ..Thread::default() };
+    let threads = vec![part(4, Some(3)), part(7, Some(4)), part(9, Some(7))];
+    Manifest { threads, complete_from_ns: Some(FIRST), ..manifest() }.write_atomic(temp.path()).unwrap();
+    thread(temp.path(), 7, 42, |writer| {
+        writer.append(FIRST, MALLOC, EventKind::Return, 3).unwrap();
+        writer.append(FIRST + 1, OUTER, EventKind::Call, 2).unwrap();
+    });
+    thread(temp.path(), 9, 42, |writer| {
+        writer.append(FIRST + 2, OUTER, EventKind::Return, 2).unwrap();
+    });
+    for (ids, lines) in [(&[][..], 3), (&[9], 1)] {
+        let (text, complaints) = dump(temp.path(), Format::Jsonl, ids, Range::default(), None);
+        assert_eq!(complaints, [""; 0]);
+        assert_eq!(text.lines().filter(|line| !line.contains("lost")).count(), lines, "{text}");
+        assert!(text.contains(r#""thread":9,"pid":42,"tid":42,"kind":"return","depth":2"#), "{text}");
+    }
+    let error = Selection::new(&open(temp.path()).unwrap(), &[4]).unwrap_err().to_string();
+    assert!(error.ends_with("has no thread 4: it has 7, 9"), "{error}");
+}
+
+/// What libc's open takes, as a manifest has it.
+const OPEN: &str = r#"{
+    "parameters": [
+        {"name": "path", "type": "const char *", "form": {"kind": "c_string"}, "place": [{"register": 0}], "slot": 0},
+        {"name": "flags", "type": "int", "place": [{"register": 1}], "form": {"kind": "flags", "size": 4, "number": 3,
+            "names": [{"name": "O_RDONLY", "value": 0}, {"name": "O_CLOEXEC", "value": 524288}]}}
+    ],
+    "returns": {"type": "int", "form": {"kind": "signed", "size": 4}, "place": [{"register": 0}]},
+    "source": "known"
+}"#;
+
+#[test]
+fn values_with_types() {
+    let temp = tempfile::tempdir().unwrap();
+    let signature = Some(Box::new(serde_json::from_str(OPEN).unwrap()));
+    let open = Function { function_id: OUTER, name: "open".into(), signature, ..Function::default() };
+    let manifest = Manifest { functions: vec![open], lost: Lost::default(), ..manifest() };
+    manifest.write_atomic(temp.path()).unwrap();
+    thread(temp.path(), 0, 42, |writer| {
+        let memory = [Memory { slot: 0, address: 0x1000, full_length: 13, bytes: b"/etc/hostname" }];
+        let call =
+            FunctionDetail { regs: [0x1000, 0o2_000_000, 0, 0, 0, 0, 0, 0], memory: &memory, ..Default::default() };
+        let value = FunctionDetail { regs: [3, 0, 0, 0, 0, 0, 0, 0], ..FunctionDetail::default() };
+        writer.append_with_detail(FIRST, OUTER, EventKind::Call, 0, &Detail::Function(call)).unwrap();
+        writer.append_with_detail(FIRST + 1, OUTER, EventKind::Return, 0, &Detail::Function(value)).unwrap();
+    });
+    let (text, _) = dump(temp.path(), Format::Text, &[0], Range::default(), None);
+    let lines: Vec<&str> = text.lines().skip(1).filter_map(|line| line.split("app  ").nth(1)).map(str::trim).collect();
+    assert_eq!(lines, [r#"-> open(path="/etc/hostname", flags=O_RDONLY|O_CLOEXEC)"#, "<- open = 3"]);
+    let (text, _) = dump(temp.path(), Format::Jsonl, &[0], Range::default(), None);
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["args"], serde_json::json!({ "path": "/etc/hostname", "flags": "O_RDONLY|O_CLOEXEC" }));
+    assert_eq!(lines[1]["return"], 3);
+    assert_eq!(lines[1]["detail"]["regs"][0], 3);
 }

@@ -4,22 +4,27 @@
 //! #  TIME (s)    PID/TID    THREAD  CALL
 //!   0.000000000  4242/4243  worker  -> outer
 //!   0.000001000  4242/4243  worker    -> malloc (0x20, 0x0, 0x7f0c1a2b3c40, 0x1, 0x0, 0x0)
+//!   0.000001200  4242/4243  worker      -> open(path="/etc/hostname", flags=O_RDONLY)
+//!   0.000001300  4242/4243  worker      <- open = 3
 //!   0.000001500  4242/4243  worker    <- malloc = 0x55d0c0ffee10
 //! --- 12 events lost between 0.000001600s and 0.000001800s, thread 1 (4242/4243 worker) ---
-//!   0.000002000  4242/4243  worker  <- outer
+//!   0.000001900  4242/4243  worker    !! SIGSEGV SEGV_MAPERR at 0x0, rip 0x55d0c0ffee42
+//!   0.000002000  4242/4243  worker  !! outer left without a return
 //! ```
 //!
 //! Invariant: columns are as wide in every line; what follows the arrow is the rest of the line.
 
 use std::io::{self, Write};
 
-use ada_format::layout::EventKind;
+use ada_format::layout::{EventKind, NO_FUNCTION};
 use ada_format::manifest::Gap;
 use ada_format::read::{DetailEvent, FunctionEvent, Payload, SessionReader};
+use ada_format::values::{Observed, write_call};
 
 use super::selection::Selection;
+use super::signals;
 use super::{Event, Style};
-use crate::cli::names::{self, IdMap, Who};
+use crate::cli::names::{self, IdMap, Typed, Who};
 use crate::cli::out::Out;
 
 /// Indentation ends here; the depth is written instead.
@@ -34,12 +39,15 @@ const ARGUMENTS: usize = 6;
 /// Lines for people.
 pub(super) struct Text {
     functions: IdMap<String>,
+    typed: IdMap<Typed>,
     /// What stands between the time and the call, by place in the selection.
     columns: Vec<String>,
     header: String,
     /// The session's first event, time zero.
     first_ns: u64,
     seconds_width: usize,
+    /// Whether details were kept only in windows: what is a signal is known there alone.
+    in_windows: bool,
 }
 
 impl Text {
@@ -58,15 +66,39 @@ impl Text {
         let titles = column(&["PID/TID".to_owned(), "THREAD".to_owned()]);
         Self {
             functions: names::by_function(session.manifest(), |function, _| names::readable(function).into_owned()),
+            typed: names::with_signatures(session.manifest()),
             columns: rows.iter().map(column).collect(),
             header: format!("#{:^width$}{titles}CALL", "TIME (s)", width = seconds_width + 9),
             first_ns,
             seconds_width,
+            in_windows: !session.manifest().windows.is_empty(),
         }
     }
 
     fn time<W: Write>(&self, out: &mut Out<W>, time_ns: u64, width: usize) {
         out.seconds(time_ns < self.first_ns, time_ns.abs_diff(self.first_ns), width);
+    }
+
+    /// What its types make of a call or return.
+    fn typed<W: Write>(out: &mut Out<W>, event: &Event<'_>, typed: &Typed, observed: &Observed<'_>) {
+        if event.kind == Some(EventKind::Return) {
+            out.text(&typed.name);
+        }
+        // A buffer in memory takes everything.
+        let _ = write_call(out, &typed.name, &typed.signature, observed);
+    }
+
+    /// A signal, or a call that was left.
+    #[cold]
+    fn exception<W: Write>(&self, out: &mut Out<W>, event: &Event<'_>) {
+        if let Some(Payload::Signal(signal)) = event.detail.as_ref().and_then(DetailEvent::payload) {
+            return out.text(&signals::describe(&signal));
+        }
+        if event.function_id == NO_FUNCTION {
+            return out.text("a signal");
+        }
+        self.function(out, event.function_id);
+        out.text(if self.in_windows { " left without a return, or a signal" } else { " left without a return" });
     }
 
     fn function<W: Write>(&self, out: &mut Out<W>, id: u64) {
@@ -97,9 +129,16 @@ impl Style for Text {
             Some(EventKind::Exception) => "!! ",
             None => "?? ",
         });
-        self.function(out, event.function_id);
-        if let Some(detail) = &event.detail {
-            values(out, event.kind, detail);
+        let typed = event.detail.as_ref().zip(self.typed.get(&event.function_id));
+        match typed.and_then(|(detail, typed)| Some((Observed::event(detail)?, typed))) {
+            Some((observed, typed)) => Self::typed(out, event, typed, &observed),
+            None if event.kind == Some(EventKind::Exception) => self.exception(out, event),
+            None => {
+                self.function(out, event.function_id);
+                if let Some(detail) = &event.detail {
+                    values(out, event.kind, detail);
+                }
+            }
         }
         out.end_line()
     }
@@ -144,13 +183,7 @@ fn values<W: Write>(out: &mut Out<W>, kind: Option<EventKind>, detail: &DetailEv
             out.hex(function.fixed.regs[0].get());
         }
         Some(Payload::Function(function)) => arguments(out, &function),
-        Some(Payload::Signal(signal)) => {
-            out.text(" signal ");
-            out.number(signal.fixed.number.get().into());
-            out.text(" at ");
-            out.hex(signal.fixed.fault_address.get());
-        }
-        None => {}
+        Some(Payload::Signal(_)) | None => {}
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) struct Facts<'a> {
 #[derive(Debug)]
 pub(super) struct ThreadFacts {
     pub(super) who: Who,
+    /// The ordinal that it goes on from.
+    pub(super) continues: Option<u32>,
     pub(super) events: u64,
     pub(super) details: u64,
     pub(super) time_range: Option<(u64, u64)>,
@@ -89,7 +91,7 @@ impl<'a> Facts<'a> {
     }
 
     /// A time of the session's clock in nanoseconds since 1970.
-    fn realtime(&self, time_ns: u64) -> Option<u64> {
+    pub(super) fn realtime(&self, time_ns: u64) -> Option<u64> {
         let anchor = self.manifest.clock.anchors.first()?;
         let since = i128::from(time_ns) - i128::from(anchor.boottime_ns);
         u64::try_from(i128::from(anchor.realtime_ns) + since).ok()
@@ -99,6 +101,12 @@ impl<'a> Facts<'a> {
     pub(super) fn rate(&self) -> Option<f64> {
         let (first, last) = self.time_range?;
         (last > first).then(|| self.events as f64 * 1e9 / (last - first) as f64)
+    }
+
+    /// Threads of the processes: one that goes on in another folder counts once.
+    pub(super) fn thread_count(&self) -> usize {
+        let is_here = |id| self.threads.binary_search_by_key(&id, |thread: &ThreadFacts| thread.who.id).is_ok();
+        self.threads.iter().filter(|thread| !thread.continues.is_some_and(is_here)).count()
     }
 
     /// Returns that never came, of all threads.
@@ -113,6 +121,7 @@ impl ThreadFacts {
         let of_entry = |value: fn(&Thread) -> u64| entry.map_or(0, value);
         Self {
             who: Who::of(thread, manifest),
+            continues: entry.and_then(|entry| entry.continues),
             events: thread.index().len(),
             details: thread.detail().map_or(0, detail_count),
             time_range: thread.index().time_range(),

@@ -210,3 +210,25 @@ fn damage_is_named() {
     let calls = Calls::count(&session);
     assert!(matches!(calls.damage.as_slice(), [one] if one.contains("checksum")), "{:?}", calls.damage);
 }
+
+#[test]
+fn a_session_that_was_kept_short_says_from_when_it_is_whole() {
+    let temp = tempfile::tempdir().unwrap();
+    let part = |id, tid, continues| Thread { id, pid: 42, tid, continues, ..Thread::default() };
+    // Thread 42 began in folder 3 and thread 44 in folder 1, which are gone.
+    let threads = vec![part(3, 42, None), part(5, 42, Some(3)), part(6, 44, Some(1)), part(9, 42, Some(5))];
+    let clock = Clock { anchors: vec![Anchor { boottime_ns: FIRST, realtime_ns: 0 }], ..Clock::default() };
+    let manifest = Manifest { threads, clock, complete_from_ns: Some(FIRST + 1_500_000_000), ..Manifest::default() };
+    manifest.write_atomic(temp.path()).unwrap();
+    [5, 6, 9].into_iter().for_each(|id| thread(temp.path(), id, 10));
+    let session = open(temp.path()).unwrap();
+    assert_eq!(broken(&session).count(), 0);
+    let facts = Facts::new(&session, Some(Calls::count(&session)));
+    assert_eq!((facts.thread_count(), facts.damage().len()), (2, 0));
+    let text = text::text(&facts);
+    assert!(text.contains("\nevents    60 in 2 threads"), "{text}");
+    assert!(text.contains(":01.500 ") && text.contains("; older events were deleted\n"), "{text}");
+    let object = json::object(&facts);
+    assert_eq!(object["complete_from_ns"], FIRST + 1_500_000_000);
+    assert_eq!((&object["threads"][0]["continues"], &object["windows"]), (&3.into(), &serde_json::json!([])));
+}

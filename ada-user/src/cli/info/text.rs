@@ -4,7 +4,7 @@
 
 use std::fmt::{Display, Write};
 
-use ada_format::manifest::{Probe, Process};
+use ada_format::manifest::{Probe, Process, Window};
 
 use super::facts::{Facts, ThreadFacts};
 use super::state::State;
@@ -27,6 +27,8 @@ pub(super) fn text(facts: &Facts<'_>) -> String {
     section(&mut text, &modules(facts), facts.manifest.modules.len(), "modules");
     section(&mut text, &threads(facts), facts.threads.len(), "threads");
     section(&mut text, &gaps(facts), facts.manifest.lost.gaps.len(), "gaps");
+    section(&mut text, &windows(facts), facts.manifest.windows.len(), "windows");
+    section(&mut text, &muted(facts), facts.manifest.muted.len(), "muted functions");
     match &facts.calls {
         Some(calls) => {
             let rest = (calls.by_function.len() + LONGEST).saturating_sub(TOP);
@@ -58,6 +60,9 @@ fn head(facts: &Facts<'_>) -> String {
     line("recorded", &when(facts));
     line("on", &host(facts));
     line("events", &events(facts));
+    if let Some(from_ns) = facts.manifest.complete_from_ns {
+        line("kept", &kept(facts, from_ns));
+    }
     line("lost", &lost(facts));
     let missed = facts.missed_returns();
     if missed > 0 {
@@ -69,12 +74,22 @@ fn head(facts: &Facts<'_>) -> String {
 
 fn when(facts: &Facts<'_>) -> String {
     let Some((start, end)) = facts.wall_clock() else { return "at a time that nothing tells".to_owned() };
-    let local = jiff::Timestamp::from_nanosecond(i128::from(start)).unwrap_or_default();
-    let local = local.to_zoned(jiff::tz::TimeZone::system());
     let seconds = (end - start) as f64 / 1e9;
     let tool = &facts.manifest.tool;
     let by = format!("by {} {}", printable(&tool.name), printable(&tool.version));
-    format!("{}, for {seconds:.2} s, {}", local.strftime("%Y-%m-%d %H:%M:%S %:z"), by.trim_end())
+    format!("{}, for {seconds:.2} s, {}", local(start).strftime("%Y-%m-%d %H:%M:%S %:z"), by.trim_end())
+}
+
+/// From when on nothing was deleted.
+fn kept(facts: &Facts<'_>, from_ns: u64) -> String {
+    let since = facts.realtime(from_ns).map(|time| local(time).strftime("%Y-%m-%d %H:%M:%S%.3f %:z").to_string());
+    format!("all since {}; older events were deleted", since.unwrap_or_else(|| format!("@{from_ns}")))
+}
+
+/// A time in nanoseconds since 1970, here.
+fn local(realtime_ns: u64) -> jiff::Zoned {
+    let time = jiff::Timestamp::from_nanosecond(i128::from(realtime_ns)).unwrap_or_default();
+    time.to_zoned(jiff::tz::TimeZone::system())
 }
 
 fn host(facts: &Facts<'_>) -> String {
@@ -86,12 +101,12 @@ fn host(facts: &Facts<'_>) -> String {
 }
 
 fn events(facts: &Facts<'_>) -> String {
-    let mut text = format!("{} in {}", count(facts.events), plural(facts.threads.len() as u64, "thread"));
+    let mut text = format!("{} in {}", count(facts.events), plural(facts.thread_count() as u64, "thread"));
     if let Some(rate) = facts.rate() {
         let _ = write!(text, ", {} per second", count(rate as u64));
     }
     if facts.details > 0 {
-        let _ = write!(text, ", {} with registers", count(facts.details));
+        let _ = write!(text, ", {} with detail", count(facts.details));
     }
     let _ = write!(text, ", {} on disk", bytes(facts.bytes));
     text
@@ -129,13 +144,7 @@ fn end(process: &Process, state: State) -> String {
 }
 
 fn signal_name(signal: i32) -> String {
-    const NAMES: [&str; 15] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-        "TERM",
-    ];
-    let name = usize::try_from(signal - 1).ok().and_then(|index| NAMES.get(index));
-    let name = if signal == 31 { Some(&"SYS") } else { name };
-    name.map_or_else(|| format!("signal {signal}"), |name| format!("SIG{name}"))
+    ada_user::trigger::signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
 }
 
 /// The program's path and its arguments without the first, which is its name again.
@@ -222,6 +231,47 @@ fn gaps(facts: &Facts<'_>) -> Table {
     for gap in facts.manifest.lost.gaps.iter().take(LONGEST) {
         let times = [gap.time_start_ns, gap.time_end_ns].map(|time| seconds(time, first_ns));
         table.row([gap.thread.to_string(), count(gap.count)].into_iter().chain(times));
+    }
+    table
+}
+
+/// Times in which details were kept, and why.
+fn windows(facts: &Facts<'_>) -> Table {
+    const COLUMNS: [Column; 5] =
+        [("DETAIL FROM (s)", true), ("TO (s)", true), ("BEFORE", false), ("EVENTS", true), ("TRIGGER", false)];
+    let mut table = Table::new(&COLUMNS);
+    let first_ns = facts.time_range.map_or(0, |(first, _)| first);
+    for window in facts.manifest.windows.iter().take(LONGEST) {
+        let [from, to] = [window.start_ns, window.end_ns].map(|time| seconds(time, first_ns));
+        let short = if window.complete { "" } else { ", less than asked for" };
+        let before = format!("{:.3} s{short}", window.pre_roll_ns as f64 / 1e9);
+        table.row([from, to, before, count(window.details), triggers(window)]);
+    }
+    table
+}
+
+/// The first of a window's triggers, and how many more there are.
+fn triggers(window: &Window) -> String {
+    let first = window.triggers.first().map(|trigger| match trigger.what.as_str() {
+        what if trigger.kind == "mark" => format!("mark {what}"),
+        what => what.to_owned(),
+    });
+    let more = match window.triggers.len().saturating_sub(1) {
+        0 => String::new(),
+        more => format!(", and {} more", count(more as u64)),
+    };
+    cut(&printable(&(first.unwrap_or_default().trim_end().to_owned() + &more)))
+}
+
+/// Functions that were called too often.
+fn muted(facts: &Facts<'_>) -> Table {
+    let mut table = Table::new(&[("MUTED AT (s)", true), ("CALLS PER S", true), ("FUNCTION", false)]);
+    let first_ns = facts.time_range.map_or(0, |(first, _)| first);
+    let names = names::by_function(facts.manifest, |function, _| names::readable(function).into_owned());
+    for muted in facts.manifest.muted.iter().take(LONGEST) {
+        let name = names.get(&muted.function_id).cloned();
+        let name = name.unwrap_or_else(|| format!("function {:#x}", muted.function_id));
+        table.row([seconds(muted.at_ns, first_ns), count(muted.calls_per_s), name]);
     }
     table
 }

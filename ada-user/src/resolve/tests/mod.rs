@@ -2,7 +2,7 @@
 
 mod names;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::*;
@@ -45,7 +45,7 @@ impl Program {
     }
 }
 
-fn symbol_address(path: &std::path::Path, tables: &str, name: &str) -> u64 {
+fn symbol_address(path: &Path, tables: &str, name: &str) -> u64 {
     let symbols = run(Command::new("readelf").arg(tables).arg(path));
     let value = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();

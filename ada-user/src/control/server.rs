@@ -1,0 +1,146 @@
+//! The thread that listens at a session's socket and passes on what clients ask.
+//!
+//! Invariant: no client keeps another waiting; what is waited for is the pump's answer alone, and that not for ever.
+
+use std::{
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+
+use super::{
+    Control, ControlError,
+    connection::Connection,
+    protocol::{Reply, Wish},
+    socket::Listener,
+};
+
+/// Clients at the same time.
+const MAX_CLIENTS: usize = 8;
+/// Time until somebody is let in again after that has failed.
+const BREATHER: Duration = Duration::from_millis(50);
+
+/// Listens until it is dropped, which also removes the socket.
+#[derive(Debug)]
+pub struct ControlServer {
+    thread: Option<JoinHandle<()>>,
+    end: Arc<OwnedFd>,
+}
+
+impl ControlServer {
+    /// Listens in the session folder `dir`, which this process has locked; to be called once privileges are dropped, as the
+    /// socket is this user's. Commands go to `control`; the wish to end the recording sets `stop`.
+    ///
+    /// # Errors
+    /// [`ControlError::Bind`].
+    pub fn start(dir: &Path, control: Control, stop: Arc<AtomicBool>) -> Result<Self, ControlError> {
+        let failed = |source| ControlError::Bind { path: dir.to_owned(), source };
+        let listener = Listener::bind(dir).map_err(failed)?;
+        let end = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+        let end = Arc::new(end);
+        let mut service = Service { listener, end: Arc::clone(&end), clients: Vec::new(), control, stop };
+        let thread = std::thread::Builder::new().name("ada-control".to_owned());
+        let thread = thread.spawn(move || service.run()).map_err(failed)?;
+        Ok(Self { thread: Some(thread), end })
+    }
+}
+
+impl Drop for ControlServer {
+    fn drop(&mut self) {
+        // An eventfd's counter cannot overflow by one, and a panic of the thread has been told.
+        let _ = rustix::io::write(&*self.end, &1u64.to_ne_bytes());
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+struct Service {
+    listener: Listener,
+    end: Arc<OwnedFd>,
+    clients: Vec<Connection>,
+    control: Control,
+    stop: Arc<AtomicBool>,
+}
+
+impl Service {
+    fn run(&mut self) {
+        while let Some(ready) = self.wait() {
+            if ready.newcomer {
+                self.let_in();
+            }
+            let (control, stop) = (&self.control, &self.stop);
+            let mut ready = ready.clients.into_iter();
+            self.clients.retain_mut(|client| match ready.next() {
+                Some(true) => client.turn(&mut |line| answer(line, control, stop)),
+                _ => true,
+            });
+        }
+    }
+
+    /// What there is to do; `None` once it is over.
+    fn wait(&self) -> Option<Ready> {
+        let of = |client| {
+            let wanted = if Connection::is_writing(client) { PollFlags::OUT } else { PollFlags::IN };
+            PollFd::from_borrowed_fd(client.stream.as_fd(), wanted)
+        };
+        let mut fds = vec![PollFd::new(&*self.end, PollFlags::IN), PollFd::new(&self.listener.socket, PollFlags::IN)];
+        fds.extend(self.clients.iter().map(of));
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Some(Ready::default()),
+            Err(_) => return None,
+        }
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        if ready.next() == Some(true) {
+            return None;
+        }
+        Some(Ready { newcomer: ready.next() == Some(true), clients: ready.collect() })
+    }
+
+    fn let_in(&mut self) {
+        match self.listener.accept() {
+            Ok(Some(stream)) => self.welcome(stream),
+            Ok(None) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            // Too many open files, say: whoever waits stays, and the next poll would return at once.
+            Err(_) => std::thread::sleep(BREATHER),
+        }
+    }
+
+    fn welcome(&mut self, stream: UnixStream) {
+        if self.clients.len() < MAX_CLIENTS {
+            self.clients.push(Connection::new(stream));
+            return;
+        }
+        let busy = Reply::error(format!("{MAX_CLIENTS} others are talking to the recorder already; try again"));
+        let _ = std::io::Write::write(&mut &stream, busy.line().as_bytes());
+    }
+}
+
+#[derive(Default)]
+struct Ready {
+    newcomer: bool,
+    /// In the order of the clients.
+    clients: Vec<bool>,
+}
+
+fn answer(line: &[u8], control: &Control, stop: &AtomicBool) -> Reply {
+    match Wish::parse(line) {
+        Ok(Wish::Command(command)) => control.ask(command),
+        Ok(Wish::Stop) => {
+            // Relaxed: whoever sees it only ends the recording.
+            stop.store(true, Ordering::Relaxed);
+            Reply::Stopping
+        }
+        Err(reply) => reply,
+    }
+}
