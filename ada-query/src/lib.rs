@@ -16,6 +16,8 @@ pub mod diff;
 mod error;
 pub mod functions;
 pub mod latency;
+pub mod live;
+pub mod merge;
 pub mod replay;
 pub mod run;
 pub mod select;

@@ -5,7 +5,9 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use ada_user::timespan;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::query::{DiffArgs, GraphArgs, ReplayArgs, ReportArgs, TimelineArgs, VerifyArgs};
+use super::query::{
+    DiffArgs, FollowArgs, GraphArgs, MergeArgs, ReplayArgs, ReportArgs, TimelineArgs, TopArgs, VerifyArgs,
+};
 use super::{detail::DetailArgs, filters::FilterArgs};
 
 /// Record every call and return of chosen functions of a running or launched program, without rebuilding it.
@@ -48,6 +50,12 @@ pub(crate) enum Command {
     Graph(GraphArgs),
     /// Show calls as they nested, in time order over all threads
     Replay(ReplayArgs),
+    /// Show calls and returns as they are recorded, until the recording ends
+    Follow(FollowArgs),
+    /// Watch the functions of a recording, full screen: calls per second, time, percentiles
+    Top(TopArgs),
+    /// Put sessions of several processes or hosts together, on one clock
+    Merge(MergeArgs),
     /// Draw a stretch of time as a flame chart
     Timeline(TimelineArgs),
     /// Tell what changed between two sessions, function by function, and whether it is more than noise

@@ -4,12 +4,15 @@
 
 mod args;
 pub(crate) mod diff;
+pub(crate) mod follow;
 pub(crate) mod graph;
+pub(crate) mod merge;
 mod notes;
 mod progress;
 pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod timeline;
+pub(crate) mod top;
 pub(crate) mod verify;
 mod words;
 
@@ -26,7 +29,9 @@ use ada_query::trace::Trace;
 use ada_user::suggest;
 use anyhow::{Result, anyhow, bail};
 
-pub(crate) use self::args::{DiffArgs, GraphArgs, ReplayArgs, ReportArgs, SelectArgs, TimelineArgs, VerifyArgs};
+pub(crate) use self::args::{
+    DiffArgs, FollowArgs, GraphArgs, MergeArgs, ReplayArgs, ReportArgs, SelectArgs, TimelineArgs, TopArgs, VerifyArgs,
+};
 use self::progress::Progress;
 use super::REFUSED;
 use super::dump::range::Range;
@@ -54,6 +59,15 @@ impl Question {
         let range = Range::new(args.from.as_deref(), args.to.as_deref(), trace.session())?;
         check_range(&range, &trace)?;
         let selection = selection(args, &range)?;
+        Ok(Self { trace: Arc::new(trace), selection, range, paint: Paint::new() })
+    }
+
+    /// Of a session that goes on: the time range may lie in the future.
+    fn of_recording(dir: &Path, args: &SelectArgs) -> Result<Self> {
+        let trace = Trace::new(open(dir)?);
+        let range = Range::new(args.from.as_deref(), args.to.as_deref(), trace.session())?;
+        let selection = selection(args, &range)?;
+        selection.check(&trace).map_err(|error| explain(error, &trace))?;
         Ok(Self { trace: Arc::new(trace), selection, range, paint: Paint::new() })
     }
 
