@@ -51,7 +51,7 @@ pub(super) fn copy(
 ) -> Result<Copied, MergeError> {
     fs::create_dir(folder).map_err(MergeError::writing(folder))?;
     let details = match reader.detail() {
-        Some(detail) => copy_detail(*detail.header(), part, &folder.join(DETAIL_FILE), change)?,
+        Some(detail) => copy_detail((*detail.header(), detail.len()), part, &folder.join(DETAIL_FILE), change)?,
         None => 0,
     };
     let path = folder.join(INDEX_FILE);
@@ -76,9 +76,9 @@ pub(super) fn copy(
     Ok(Copied { events: part.events, details, times })
 }
 
-/// Returns the number of details.
+/// Copies as many details as the file was found to have; returns their number.
 fn copy_detail(
-    header: DetailHeader,
+    (header, events): (DetailHeader, u64),
     part: &Part,
     path: &Path,
     change: &mut impl Change,
@@ -87,7 +87,9 @@ fn copy_detail(
     let mut section = Section::create(path).map_err(&failed)?;
     let mut details = Details::of_part(part);
     let (mut count, mut seen) = (0_u32, None::<(u32, u32)>);
-    while let Some(detail) = details.event(part.id, count)? {
+    while u64::from(count) < events
+        && let Some(detail) = details.event(part.id, count)?
+    {
         let mut head = *detail.header;
         let time_ns = head.timestamp_ns.get();
         let moved = change.time(time_ns).ok_or_else(|| MergeError::before(path, time_ns))?;

@@ -22,8 +22,9 @@ pub(super) struct Numbers {
     /// By the new module: the number of its next function.
     next_function: HashMap<u32, u32>,
     functions: HashMap<(u32, String, u64), u64>,
-    /// Whose a process id is: host and program.
-    pids: HashMap<u32, (String, String)>,
+    /// By host, own id and program: the id given.
+    pids: HashMap<(String, u32, String), u32>,
+    taken_pids: HashSet<u32>,
     next_pid: u32,
 }
 
@@ -43,7 +44,10 @@ impl Numbers {
     pub(super) fn add(&mut self, manifest: &Manifest, into: &mut Manifest) -> Renumbered {
         let mut new = Renumbered::default();
         for process in &manifest.process {
-            self.process(process, &manifest.host.hostname, into, &mut new);
+            self.pid(process, &manifest.host.hostname, &mut new);
+        }
+        for process in &manifest.process {
+            add_process(process, into, &new);
         }
         for module in &manifest.modules {
             self.module(module, &manifest.host.hostname, into, &mut new);
@@ -65,30 +69,24 @@ impl Numbers {
         id
     }
 
-    fn process(&mut self, process: &Process, host: &str, into: &mut Manifest, new: &mut Renumbered) {
-        let owner = (host.to_owned(), process.executable.clone());
-        let pid = process.pid;
-        match self.pids.get(&pid) {
-            Some(other) if *other == owner => {
-                let of = |known: &&mut Process| known.pid == pid;
-                if let Some(known) = into.process.iter_mut().find(of) {
-                    known.start_ns = known.start_ns.min(process.start_ns);
-                    known.end_ns = known.end_ns.or(process.end_ns);
-                    known.exit_code = known.exit_code.or(process.exit_code);
-                    known.signal = known.signal.or(process.signal);
-                }
-                return;
-            }
-            Some(_) => {
-                self.next_pid = self.next_pid.max(BEYOND_PIDS) + 1;
-                new.pids.insert(pid, self.next_pid);
-            }
-            None => {}
+    fn pid(&mut self, process: &Process, host: &str, new: &mut Renumbered) {
+        let old = process.pid;
+        let owner = (host.to_owned(), old, process.executable.clone());
+        let known = self.pids.get(&owner).copied();
+        let pid = known.unwrap_or_else(|| if self.taken_pids.contains(&old) { self.fresh_pid() } else { old });
+        self.pids.insert(owner, pid);
+        self.taken_pids.insert(pid);
+        if pid != old {
+            new.pids.insert(old, pid);
         }
-        let pid = new.pid(pid);
-        self.pids.insert(pid, owner);
-        self.next_pid = self.next_pid.max(pid);
-        into.process.push(Process { pid, ppid: new.pid(process.ppid), ..process.clone() });
+    }
+
+    fn fresh_pid(&mut self) -> u32 {
+        self.next_pid = self.next_pid.max(BEYOND_PIDS) + 1;
+        while self.taken_pids.contains(&self.next_pid) {
+            self.next_pid += 1;
+        }
+        self.next_pid
     }
 
     fn module(&mut self, module: &Module, host: &str, into: &mut Manifest, new: &mut Renumbered) {
@@ -137,6 +135,20 @@ impl Numbers {
         let id = u64::from(module) << 32 | u64::from(*next);
         *next = next.saturating_add(1);
         id
+    }
+}
+
+/// Adds a process, or what this session knows more of it.
+fn add_process(process: &Process, into: &mut Manifest, new: &Renumbered) {
+    let pid = new.pid(process.pid);
+    match into.process.iter_mut().find(|known| known.pid == pid) {
+        Some(known) => {
+            known.start_ns = known.start_ns.min(process.start_ns);
+            known.end_ns = known.end_ns.or(process.end_ns);
+            known.exit_code = known.exit_code.or(process.exit_code);
+            known.signal = known.signal.or(process.signal);
+        }
+        None => into.process.push(Process { pid, ppid: new.pid(process.ppid), ..process.clone() }),
     }
 }
 
