@@ -172,13 +172,7 @@ pub(crate) struct Steps {
 impl Steps {
     /// Those of the thread at a place, for calls that take `least_ns` or more.
     pub(crate) fn new(thread: usize, least_ns: u64) -> Self {
-        Self {
-            thread,
-            least_ns,
-            queue: VecDeque::new(),
-            now_ns: 0,
-            all: false,
-        }
+        Self { thread, least_ns, queue: VecDeque::new(), now_ns: 0, all: false }
     }
 
     /// The first step, if nothing that follows can change it.
@@ -192,9 +186,8 @@ impl Steps {
 
     /// The first step, if it is to be told while the thread goes on: a call that was the last to begin is not waited for.
     pub(crate) fn due(&self, known_ns: u64, is_idle: bool) -> Option<Step> {
-        let waits = self.queue.front().filter(|first| {
-            is_idle && !self.all && first.certain_ns <= self.now_ns.max(known_ns)
-        });
+        let waits =
+            self.queue.front().filter(|first| is_idle && !self.all && first.certain_ns <= self.now_ns.max(known_ns));
         waits.map(|held| held.step).or_else(|| self.certain())
     }
 

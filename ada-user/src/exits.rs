@@ -239,7 +239,10 @@ mod tests {
             &[0xe8, 0x0b, 0, 0, 0, 0xe9, 0x06, 0, 0, 0, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xc3],
             &[0x1000, 0x1010],
         );
-        assert_eq!(find(0x1000..0x100a, &map), Ok(Exits { sites: vec![Exit { at: 0x1005, by: Leaves::ByJump }], may_throw: true }));
+        assert_eq!(
+            find(0x1000..0x100a, &map),
+            Ok(Exits { sites: vec![Exit { at: 0x1005, by: Leaves::ByJump }], may_throw: true })
+        );
     }
 
     #[test]

@@ -213,8 +213,7 @@ mod tests {
     fn calls_of_go_are_sampled_only_without_their_returns() {
         let limited = Filters { max_rate: NonZeroU64::new(9), ..Filters::default() };
         for filters in [sampled(), limited] {
-            let (mut with, mut without) =
-                (go_plan(&exits()), go_plan(&Returns::NotRecorded("--entry-only")));
+            let (mut with, mut without) = (go_plan(&exits()), go_plan(&Returns::NotRecorded("--entry-only")));
             assert_eq!(filters.fit(&mut with), Err(FilterError::Goroutines { path: "m0".into() }));
             assert_eq!(filters.fit(&mut without), Ok(()));
             assert_eq!(without, go_plan(&Returns::NotRecorded("--entry-only")));

@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 
 use ada_format::manifest::Manifest;
 
-pub use self::folders::{Standing, is_recorded};
 use self::folders::Folders;
+pub use self::folders::{Standing, is_recorded};
 use self::tail::Tail;
 use crate::QueryError;
 use crate::functions::Functions;
@@ -272,7 +272,9 @@ impl Live<'_> {
         for (source, lane) in self.sources.iter_mut().zip(lanes.iter_mut()) {
             let turn = !lane.done && lane.pairing.last_ns() <= least_ns.saturating_add(TURN_NS);
             lane.is_busy = turn && source.has_more();
-            if lane.is_busy && let Err(error) = source.feed(lane, compiled) {
+            if lane.is_busy
+                && let Err(error) = source.feed(lane, compiled)
+            {
                 lane.done = true;
                 failed.push(error);
             }
@@ -349,8 +351,7 @@ impl<'a, V: Visitor> Lane<'a, V> {
 
 impl Source {
     fn new(part: PartTail, pid: Option<u32>, name: &str) -> Self {
-        let as_part =
-            Part { id: part.id, index: part.path.clone(), detail: None, events: 0, gaps: Vec::new() };
+        let as_part = Part { id: part.id, index: part.path.clone(), detail: None, events: 0, gaps: Vec::new() };
         let thread = Thread {
             index: 0,
             id: part.id,

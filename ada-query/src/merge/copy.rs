@@ -67,7 +67,9 @@ pub(super) fn copy(
             let time_ns = event.timestamp_ns.get();
             let moved = change.time(time_ns).ok_or_else(|| MergeError::before(reader.folder(), time_ns))?;
             let function_id = change.function(event.function_id.get()).into();
-            section.put(IndexEvent { timestamp_ns: moved.into(), function_id, ..*event }.as_bytes()).map_err(&failed)?;
+            section
+                .put(IndexEvent { timestamp_ns: moved.into(), function_id, ..*event }.as_bytes())
+                .map_err(&failed)?;
             section.saw(moved);
         }
     }

@@ -28,8 +28,7 @@ fn word(look: &Look<'_, '_, LiveSteps>, step: &Step) -> String {
 }
 
 fn manifest(functions: u32, threads: &[(u32, Option<u32>)], status: SessionStatus) -> Manifest {
-    let function =
-        |number| Function { function_id: id(number), name: format!("f{number}"), ..Function::default() };
+    let function = |number| Function { function_id: id(number), name: format!("f{number}"), ..Function::default() };
     let thread =
         |(id, continues): &(u32, Option<u32>)| Thread { id: *id, pid: 9, continues: *continues, ..Thread::default() };
     Manifest {
@@ -121,11 +120,8 @@ fn events_threads_and_functions_come_while_it_is_followed() {
             Box::new(|| manifest(3, &[(1, None), (2, None)], SessionStatus::Complete).write_atomic(dir).unwrap()),
         ],
     );
-    let expected: [&[&str]; 3] = [
-        &["70 f1 Return", "70 f1 {"],
-        &["71 f2 Return"],
-        &["70 } f1 Return", "70 } f0 Return"],
-    ];
+    let expected: [&[&str]; 3] =
+        [&["70 f1 Return", "70 f1 {"], &["71 f2 Return"], &["70 } f1 Return", "70 } f0 Return"]];
     assert_eq!(told, expected);
 }
 

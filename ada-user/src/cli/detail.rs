@@ -1,6 +1,5 @@
 //! What is recorded of a call besides that it was, and when: `--detail`, `--stack`, `--args`, `--trigger`.
 
-
 use ada_format::{layout::MAX_STACK, wire::MAX_CAPTURE_BYTES};
 use ada_user::{
     backend::ebpf::DetailLayout,
@@ -49,10 +48,7 @@ pub(crate) struct DetailArgs {
 impl DetailArgs {
     /// Whether detail waits for triggers.
     fn flies(&self) -> bool {
-        !self.trigger.is_empty()
-            || self.pre_roll.is_some()
-            || self.post_roll.is_some()
-            || self.detail_buffer.is_some()
+        !self.trigger.is_empty() || self.pre_roll.is_some() || self.post_roll.is_some() || self.detail_buffer.is_some()
     }
 }
 

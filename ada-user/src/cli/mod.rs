@@ -3,8 +3,8 @@
 
 mod args;
 mod choice;
-mod detail;
 mod control;
+mod detail;
 mod doctor;
 mod dump;
 mod estimate;

@@ -44,7 +44,14 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
         ));
     }
     let max_depth = filters.max_depth;
-    let options = SessionOptions { output: args.output.clone(), invoker, processes, follow: wanted, max_depth, flight: detail::flight(&args.detail) };
+    let options = SessionOptions {
+        output: args.output.clone(),
+        invoker,
+        processes,
+        follow: wanted,
+        max_depth,
+        flight: detail::flight(&args.detail),
+    };
     // Before anything is attached, so that no Ctrl-C from here on leaves a recording unfinished.
     let mut watch = Watch::new(&pids, args.duration)?;
     let mut session = TraceSession::start(backend(args, &plan, filters), &plan, &pids, &options)?;
@@ -178,7 +185,8 @@ pub(super) fn backend(args: &RecordArgs, plan: &Plan, filters: Filters) -> EbpfB
     });
     let grows = args.follow_forks || args.wait;
     let (ring_size, follow) = (args.buffer_size, args.follow_forks);
-    let detail = detail::choice(&args.choice.detail, Some(&args.detail)).is_ok_and(|choice| choice != DetailChoice::None);
+    let detail =
+        detail::choice(&args.choice.detail, Some(&args.detail)).is_ok_and(|choice| choice != DetailChoice::None);
     let layout = detail::layout(args, plan, grows);
     EbpfBackend { ring_size, route, detail, layout, follow, grows, filters }
 }

@@ -1,6 +1,11 @@
 //! The manifest of a recording, made afresh from plan, processes and ledger each time it is written.
 
-use std::{collections::BTreeMap, fs, path::{Path, PathBuf}, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ada_format::{
     layout::Arch,

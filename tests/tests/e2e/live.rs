@@ -95,7 +95,8 @@ fn top_gives_the_terminal_back_after_a_signal() {
     let scratch = Scratch::new();
     let (mut child, out) = top(&scratch);
     wait::until("top has drawn", || screen(&out).contains("malloc").then_some(()));
-    Stray::new(child_of(child.id())).signal(Signal::TERM);
+    let top = Stray::new(child_of(child.id()));
+    top.signal(Signal::TERM);
     child.wait().expect("script");
     assert!(screen(&out).contains(LEAVE));
 }

@@ -45,7 +45,10 @@ pub(crate) fn run(args: &FollowArgs) -> Result<ExitCode> {
         bail!("{0} is finished: `ada-trace replay {0}` shows it", dir.display());
     }
     if !is_recorded(&dir) {
-        bail!("nobody records {0} any more: `ada-trace replay {0}` shows it, `ada-trace recover {0}` ends it", dir.display());
+        bail!(
+            "nobody records {0} any more: `ada-trace replay {0}` shows it, `ada-trace recover {0}` ends it",
+            dir.display()
+        );
     }
     let begun = Cell::new(args.select.from.is_some());
     let mut following = Following::new(&question, args, io::stdout().lock())?;
@@ -74,9 +77,8 @@ fn under_way(named: Option<&Path>) -> Result<PathBuf> {
 /// The newest session below the default folder that is being recorded.
 pub(super) fn newest_recorded() -> Option<PathBuf> {
     let sessions = session::list(Path::new(DEFAULT_ROOT)).unwrap_or_default();
-    let recorded = |entry: &session::SessionEntry| {
-        entry.status() == Some(SessionStatus::Recording) && is_recorded(&entry.path)
-    };
+    let recorded =
+        |entry: &session::SessionEntry| entry.status() == Some(SessionStatus::Recording) && is_recorded(&entry.path);
     sessions.into_iter().rfind(recorded).map(|entry| entry.path)
 }
 
@@ -181,7 +183,9 @@ impl<W: Write> Following<W> {
         self.lost = total;
         match self.format {
             Format::Text => self.out.text(&format!("/* LOST: {}, {total} in all */", plural(more, "event"))),
-            Format::Jsonl => self.out.text(&json!({ "kind": "losing", "count": more, "events_lost": total }).to_string()),
+            Format::Jsonl => {
+                self.out.text(&json!({ "kind": "losing", "count": more, "events_lost": total }).to_string())
+            }
         }
         self.out.end_line()
     }

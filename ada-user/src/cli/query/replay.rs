@@ -260,14 +260,7 @@ impl Printer {
         out.end_line()
     }
 
-    fn call<W: Write>(
-        &self,
-        out: &mut Out<W>,
-        table: &Functions,
-        function: FunctionIndex,
-        depth: u32,
-        number: u64,
-    ) {
+    fn call<W: Write>(&self, out: &mut Out<W>, table: &Functions, function: FunctionIndex, depth: u32, number: u64) {
         out.text(",\"depth\":");
         out.number(depth.into());
         out.text(",\"number\":");
