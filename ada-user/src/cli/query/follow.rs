@@ -56,9 +56,9 @@ pub(crate) fn run(args: &FollowArgs) -> Result<ExitCode> {
         &dir,
         &question.selection,
         |thread, again| LiveSteps::new(thread.index, question.selection.min_duration_ns, again || !begun.get()),
-        |look| {
+        |mut look| {
             begun.set(true);
-            following.look(look)
+            following.look(&mut look)
         },
     )?;
     following.end()
@@ -124,9 +124,9 @@ impl<W: Write> Following<W> {
         })
     }
 
-    fn look(&mut self, look: Look<'_, '_, LiveSteps>) -> Result<ControlFlow<()>> {
+    fn look(&mut self, look: &mut Look<'_, '_, LiveSteps>) -> Result<ControlFlow<()>> {
         let now_ns = clock::boottime_ns();
-        self.describe(&look)?;
+        self.describe(look)?;
         for error in &look.failed {
             self.failed = true;
             tell(&format!("ada-trace: {error}\n"));
@@ -181,12 +181,11 @@ impl<W: Write> Following<W> {
             return Ok(());
         }
         self.lost = total;
-        match self.format {
-            Format::Text => self.out.text(&format!("/* LOST: {}, {total} in all */", plural(more, "event"))),
-            Format::Jsonl => {
-                self.out.text(&json!({ "kind": "losing", "count": more, "events_lost": total }).to_string())
-            }
-        }
+        let line = match self.format {
+            Format::Text => format!("/* LOST: {}, {total} in all */", plural(more, "event")),
+            Format::Jsonl => json!({ "kind": "losing", "count": more, "events_lost": total }).to_string(),
+        };
+        self.out.text(&line);
         self.out.end_line()
     }
 

@@ -44,7 +44,7 @@ pub(super) struct Model {
     pub(super) threads: Vec<Row>,
     pub(super) calls: u64,
     pub(super) events_lost: u64,
-    /// Seconds from the first event to the last one read.
+    /// Whether what was recorded before is still being read.
     pub(super) is_behind: bool,
     pub(super) sort: TopSort,
     pub(super) view: View,

@@ -12,7 +12,7 @@ use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table};
 use super::model::{Model, Row, View};
 use crate::cli::query::args::TopSort;
 use crate::cli::query::words::{exact, rough};
-use crate::cli::summary::count;
+use crate::cli::summary::{count, plural};
 
 const KEYS: &str = "q quit  p pause  h threads/functions  sort: c calls/s  s self  t total  9 p99  ↑↓ scroll";
 
@@ -45,14 +45,13 @@ fn numbers(model: &Model) -> Line<'static> {
     let (functions, threads) = (model.functions.len() as u64, model.threads.len() as u64);
     let rate: f64 = model.threads.iter().filter_map(|row| row.calls_per_s).sum();
     let counts = format!(
-        "{} calls, {:.0} calls/s, {} functions, {} threads, ",
-        count(model.calls),
-        rate,
-        count(functions),
-        count(threads)
+        "{}, {rate:.0} calls/s, {}, {}, ",
+        plural(model.calls, "call"),
+        plural(functions, "function"),
+        plural(threads, "thread")
     );
     let style = if model.events_lost > 0 { Style::new().add_modifier(Modifier::REVERSED) } else { Style::new() };
-    Line::from(vec![Span::raw(counts), Span::styled(format!("{} events lost", count(model.events_lost)), style)])
+    Line::from(vec![Span::raw(counts), Span::styled(format!("{} lost", plural(model.events_lost, "event")), style)])
 }
 
 fn table(model: &Model) -> Table<'_> {
@@ -123,7 +122,9 @@ mod tests {
         terminal.draw(|frame| draw(frame, model)).unwrap();
         let buffer = terminal.backend().buffer();
         let lines = buffer.content().chunks(width.into());
-        lines.map(|line| line.iter().map(|cell| cell.symbol()).collect::<String>().trim_end().to_owned()).collect()
+        lines
+            .map(|line| line.iter().map(ratatui::buffer::Cell::symbol).collect::<String>().trim_end().to_owned())
+            .collect()
     }
 
     #[test]
@@ -132,10 +133,10 @@ mod tests {
             drawn(&model(), 100, 6),
             [
                 "ada_traces/s  being recorded",
-                "1 009 calls, 1009 calls/s, 2 functions, 1 threads, 3 events lost",
-                "   CALLS/S        CALLS      SELF▼      TOTAL       P99       MAX FUNCTION              MODULE",
-                "      1000        1 000    5.00 ms    10.0 ms   1.50 us         - parse                 app",
-                "         9            9      70 ns     140 ns   1.50 us         - emit                  app",
+                "1 009 calls, 1009 calls/s, 2 functions, 1 thread, 3 events lost",
+                "   CALLS/S        CALLS      SELF▼      TOTAL       P99       MAX FUNCTION                  MODULE",
+                "      1000        1 000    5.00 ms    10.0 ms   1.50 us         - parse                     app",
+                "         9            9      70 ns     140 ns   1.50 us         - emit                      app",
                 "q quit  p pause  h threads/functions  sort: c calls/s  s self  t total  9 p99  ↑↓ scroll",
             ]
         );
@@ -144,7 +145,7 @@ mod tests {
     #[test]
     fn keys_sort_pause_switch_and_quit() {
         let mut model = model();
-        let mut press = |model: &mut Model, code: KeyCode| model.key(KeyEvent::from(code));
+        let press = |model: &mut Model, code: KeyCode| model.key(KeyEvent::from(code));
         assert_eq!(press(&mut model, KeyCode::Char('h')), Wish::Draw);
         assert!(drawn(&model, 100, 6).join("\n").contains("7/8 worker"));
         press(&mut model, KeyCode::Tab);
