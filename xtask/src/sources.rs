@@ -24,7 +24,8 @@ pub(crate) const HASHES: &str = "ada-ebpf/bytecode/ada.bpf.o.sources";
 pub(crate) fn hashes() -> Result<Vec<String>> {
     let root = cmd::root();
     let mut files = rust_files(&root.join("ada-ebpf/src"))?;
-    files.extend(["ada-ebpf/Cargo.toml", "ada-ebpf/Cargo.lock", "ada-format/src/wire.rs"].map(|file| root.join(file)));
+    files.extend(rust_files(&root.join("ada-format/src/wire"))?);
+    files.extend(["ada-ebpf/Cargo.toml", "ada-ebpf/Cargo.lock"].map(|file| root.join(file)));
     files.sort();
     files.iter().map(|file| hash_line(&root, file)).collect()
 }

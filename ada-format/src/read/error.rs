@@ -28,6 +28,12 @@ pub enum ReadError {
         /// The header's length, in bytes.
         expected: u64,
     },
+    /// The file became shorter after it was opened.
+    #[error("{} was cut by somebody after it was opened: its end cannot be read any more", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+    },
     /// Four bytes that identify a part of the file are others.
     #[error(
         "{} at byte {offset}: found {:?}, expected {:?}",
@@ -143,6 +149,11 @@ impl About<'_> {
             return Ok(());
         }
         Err(ReadError::Checksum { path: self.0.to_owned(), offset: footer_offset + 4, found, expected })
+    }
+
+    /// Fails if these are bytes of a mapped file of which some are not in the file any more.
+    pub(super) fn check_intact(self, bytes: &[u8]) -> Result<(), ReadError> {
+        if crate::map::is_cut(bytes) { Err(ReadError::Truncated { path: self.0.to_owned() }) } else { Ok(()) }
     }
 
     pub(super) fn too_short(self, bytes: &[u8]) -> ReadError {

@@ -289,6 +289,7 @@ impl Live<'_> {
         for lane in lanes {
             let process = manifest.process.iter().find(|process| Some(process.pid) == lane.thread.pid);
             let ended = process.and_then(|process| Some((process.end_ns?, process.signal)));
+            lane.thread.exit_status = process.and_then(|process| process.exit_code);
             lane.thread.end = match ended {
                 Some((end_ns, Some(signal))) => (end_ns, End::Killed { signal }),
                 Some((end_ns, None)) => (end_ns, End::Exit),
@@ -361,6 +362,7 @@ impl Source {
             parts: vec![as_part],
             lost: 0,
             end: (0, End::Recording),
+            exit_status: None,
         };
         Self { thread, parts: vec![part], current: 0 }
     }

@@ -9,6 +9,8 @@
 //! Frames that end without a return of their own go aside for a while (`aside.rs`). Invariant: an event takes one
 //! table look-up and no allocation, and all times are sums of distances between events.
 
+mod rare;
+
 use ada_format::layout::{EventKind, IndexEvent};
 use ada_format::manifest::Gap;
 
@@ -89,6 +91,8 @@ pub struct Pairing<'a, M> {
     /// Whether the time range has begun.
     loud: bool,
     counts: Accounting,
+    /// With which the thread's process exited.
+    exit_status: Option<i32>,
 }
 
 impl<'a, M: Copy + Default> Pairing<'a, M> {
@@ -108,7 +112,13 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
             last_ns: 0,
             loud: selection.from_ns == 0,
             counts: Accounting::default(),
+            exit_status: None,
         }
+    }
+
+    /// The thread's process exited with this status.
+    pub(crate) fn exited_with(self, exit_status: Option<i32>) -> Self {
+        Self { exit_status, ..self }
     }
 
     /// The time of the last event, in nanoseconds of the clock.
@@ -153,56 +163,6 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
             self.in_gap = false;
         }
         self.counts.events += events.len() as u64;
-    }
-
-    /// The time range begins: what runs is entered.
-    pub(crate) fn begin_range<V: Visitor<Mark = M>>(&mut self, visitor: &mut V) {
-        self.loud = true;
-        let from_ns = self.selection.from_ns;
-        let mut parent: Option<(u64, M)> = None;
-        for frame in &mut self.frames {
-            if !frame.is_selected() {
-                parent = None;
-                continue;
-            }
-            frame.flags |= ENTERED;
-            let call = Call {
-                function: frame.function,
-                start_ns: frame.start_ns.max(from_ns),
-                depth: frame.shown,
-                number: frame.number,
-                parent: parent.map(|(number, _)| number),
-                call: frame.place,
-                detail: None,
-            };
-            frame.mark = visitor.enter(&call, parent.map(|(_, mark)| mark));
-            parent = Some((frame.number, frame.mark));
-        }
-    }
-
-    /// The thread's events have ended; at `end_ns` at the latest its calls did, too.
-    ///
-    /// A function of which calls have ended before without a return is one whose returns are not recorded: its last call
-    /// may have ended long ago.
-    pub(crate) fn finish<V: Visitor<Mark = M>>(&mut self, end_ns: u64, end: End, visitor: &mut V) {
-        for kept in self.aside.drain() {
-            self.close_kept(&kept, visitor);
-        }
-        let blind = self.counts.returns == 0 && self.seen.iter().any(|seen| seen & MISSED != 0);
-        let mut last_ns = self.last_ns;
-        while let Some(frame) = self.frames.pop() {
-            let seen = self.seen.get(frame.function as usize).copied().unwrap_or(0);
-            let known = seen & RETURNED != 0 || (seen & MISSED == 0 && !blind);
-            if known {
-                last_ns = last_ns.max(end_ns);
-            }
-            let end = if known { end } else { End::Missed };
-            let ending = Ending { end_ns: last_ns, end, place: None, detail: None };
-            if !known {
-                self.tell_gone(&frame, ending, visitor);
-            }
-            self.end(&frame, ending, visitor);
-        }
     }
 
     #[inline]
@@ -267,32 +227,6 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
         let end = Ending { end_ns: event.timestamp_ns.get(), end: End::Return, place, detail: event.detail() };
         self.end_top(end, visitor);
         self.see(function, RETURNED);
-    }
-
-    /// Makes the frame of a function and depth the topmost one, if it is there or was given up. `None` otherwise; then
-    /// what is as deep is gone.
-    #[cold]
-    fn uncover<V: Visitor<Mark = M>>(
-        &mut self,
-        function: FunctionIndex,
-        depth: u32,
-        time_ns: u64,
-        visitor: &mut V,
-    ) -> bool {
-        let is_it = |frame: &Frame<M>| frame.depth == depth && frame.function == function;
-        if self.frames.iter().rev().take_while(|frame| frame.depth >= depth).any(is_it) {
-            while self.frames.last().is_some_and(|top| !is_it(top)) {
-                self.give_up(visitor);
-            }
-            return true;
-        }
-        if self.take_back(function, depth, time_ns, visitor) {
-            return true;
-        }
-        while self.frames.last().is_some_and(|top| top.depth >= depth) {
-            self.give_up(visitor);
-        }
-        false
     }
 
     #[cold]
@@ -390,71 +324,6 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
         self.close(&kept.frame, Ending { end_ns: kept.end_ns, end: kept.end, place: None, detail: None }, visitor);
     }
 
-    /// Puts the frame of a function and depth on top that was given up too early, with the calls around it. What ran
-    /// meanwhile ran inside of it.
-    fn take_back<V: Visitor<Mark = M>>(
-        &mut self,
-        function: FunctionIndex,
-        depth: u32,
-        time_ns: u64,
-        visitor: &mut V,
-    ) -> bool {
-        let mut taken = self.aside.take(function, depth);
-        let mut meanwhile_ns = 0;
-        let top = self.frames.last().map(|top| top.number);
-        let mut around: Option<&mut Kept<M>> = None;
-        for kept in taken.iter_mut().rev() {
-            let children = match around {
-                Some(around) => &mut around.frame.children_ns,
-                None if kept.under == top => match self.frames.last_mut() {
-                    Some(top) => &mut top.children_ns,
-                    None => &mut self.root_children_ns,
-                },
-                // What it was called from is gone for good.
-                None => &mut 0,
-            };
-            let ran_ns = children.saturating_sub(kept.before_ns.saturating_add(kept.added_ns));
-            meanwhile_ns = ran_ns.saturating_add(meanwhile_ns);
-            *children = kept.before_ns.min(*children);
-            around = Some(kept);
-        }
-        if let Some(innermost) = taken.first_mut() {
-            let running_ns = time_ns.saturating_sub(innermost.frame.start_ns.max(self.selection.from_ns));
-            innermost.frame.children_ns = innermost.frame.children_ns.saturating_add(meanwhile_ns).min(running_ns);
-        }
-        for kept in taken.iter().rev() {
-            self.put_back(kept, visitor);
-        }
-        !taken.is_empty()
-    }
-
-    fn put_back<V: Visitor<Mark = M>>(&mut self, kept: &Kept<M>, visitor: &mut V) {
-        let mut frame = kept.frame;
-        if frame.is_selected() {
-            self.start_running(frame.function);
-            if self.loud && frame.flags & ENTERED == 0 {
-                // It was given up before the time range and has come back within.
-                let parent = Some(frame.parent).filter(|number| *number != NO_NUMBER);
-                let mark = self.frames.last().filter(|top| Some(top.number) == parent).map(|top| top.mark);
-                frame.mark = visitor.enter(&self.late_call(&frame, parent), mark);
-                frame.flags |= ENTERED;
-            }
-        }
-        self.frames.push(frame);
-    }
-
-    fn late_call(&self, frame: &Frame<M>, parent: Option<u64>) -> Call {
-        Call {
-            function: frame.function,
-            start_ns: frame.start_ns.max(self.selection.from_ns),
-            depth: frame.shown,
-            number: frame.number,
-            parent,
-            call: frame.place,
-            detail: None,
-        }
-    }
-
     /// Counts a call's end and tells it.
     #[inline]
     fn close<V: Visitor<Mark = M>>(&mut self, frame: &Frame<M>, ending: Ending, visitor: &mut V) {
@@ -463,7 +332,7 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
             End::Unwound => self.counts.unwound += 1,
             End::Missed => self.counts.missed += 1,
             End::Lost => self.counts.lost += 1,
-            _ => self.counts.open += 1,
+            end => self.counts.count_open(end, self.exit_status),
         }
         if !frame.is_selected() {
             self.counts.unselected += 1;

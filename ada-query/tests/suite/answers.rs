@@ -50,7 +50,7 @@ fn paths_of(tree: &CallTree) -> Paths {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn trees_are_sums_of_spans(recording in any_recording()) {

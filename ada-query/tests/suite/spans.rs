@@ -68,7 +68,7 @@ fn compare(span: &Span, answers: &Answers, call: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn spans_follow_the_rules(recording in recording()) {

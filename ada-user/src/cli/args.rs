@@ -5,10 +5,11 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use ada_user::timespan;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::query::{
-    DiffArgs, FollowArgs, GraphArgs, MergeArgs, ReplayArgs, ReportArgs, TimelineArgs, TopArgs, VerifyArgs,
+use super::{
+    detail::DetailArgs,
+    filters::FilterArgs,
+    query::{DiffArgs, FollowArgs, GraphArgs, MergeArgs, ReplayArgs, ReportArgs, TimelineArgs, TopArgs, VerifyArgs},
 };
-use super::{detail::DetailArgs, filters::FilterArgs};
 
 /// Record every call and return of chosen functions of a running or launched program, without rebuilding it.
 #[derive(Debug, Parser)]

@@ -23,7 +23,7 @@ use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::args::FollowArgs;
-use super::replay::{Printer, Style};
+use super::replay::{Known, Printer, Style};
 use super::words::limit;
 use super::{Question, notes};
 use crate::cli::REFUSED;
@@ -137,7 +137,8 @@ impl<W: Write> Following<W> {
         }
         for step in steps.iter().take(self.left) {
             if let Some(printer) = &self.printer {
-                printer.step(&mut self.out, look.functions, step)?;
+                let mut known = Known { table: look.functions, values: None };
+                printer.step(&mut self.out, &mut known, step)?;
             }
         }
         self.left = self.left.saturating_sub(steps.len());

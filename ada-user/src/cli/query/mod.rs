@@ -13,6 +13,7 @@ pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod timeline;
 pub(crate) mod top;
+mod values;
 pub(crate) mod verify;
 mod words;
 

@@ -4,7 +4,8 @@
 //! # DURATION      TID   CALL
 //!               [ 4242] main() {
 //!    1.234 us   [ 4242]   malloc();
-//!    5.678 us   [ 4242] } /* main */
+//!   14.672 us   [ 4242]   open(path="/etc/hostname", flags=O_RDONLY) = 3;
+//!    5.678 us   [ 4242] } /* main() */
 //! ```
 //!
 //! Invariant: one line for each step; a duration stands where it is known.
@@ -16,13 +17,14 @@ use ada_format::manifest::Gap;
 use ada_query::functions::{FunctionIndex, Functions};
 use ada_query::replay::{Step, StepKind, replay};
 use ada_query::run::Outcome;
-use ada_query::span::{End, MarkKind, Span};
+use ada_query::span::{End, Mark, MarkKind, Span};
 use ada_query::trace::Thread;
 use anyhow::Result;
 use serde_json::json;
 
 use super::args::{PrintArgs, ReplayArgs};
-use super::words::{exact, limit, name};
+use super::values::{Of, Values};
+use super::words::{exact, limit, name, signal_name};
 use super::{Question, notes};
 use crate::cli::args::Format;
 use crate::cli::out::Out;
@@ -53,14 +55,17 @@ pub(super) fn print<W: Write>(question: &Question, args: &ReplayArgs, sink: W) -
     let mut left = limit(args.print.limit, usize::MAX);
     let mut out = Out::new(sink);
     printer.head(&mut out)?;
-    let outcome = replay(&question.trace, &question.selection, |step| -> io::Result<bool> {
+    let mut values = Values::new(trace);
+    let mut outcome = replay(&question.trace, &question.selection, |step| -> io::Result<bool> {
         if left == 0 {
             return Ok(false);
         }
         left -= 1;
-        printer.step(&mut out, trace.functions(), step)?;
+        let mut known = Known { table: trace.functions(), values: Some(&mut values) };
+        printer.step(&mut out, &mut known, step)?;
         Ok(true)
     })?;
+    outcome.failed.append(&mut values.failed);
     if args.print.format == Format::Jsonl {
         out.text(&notes::json(&outcome.accounting).to_string());
         out.end_line()?;
@@ -82,6 +87,30 @@ impl Style {
     /// As asked for; times of day count from `first_ns`.
     pub(super) fn new(print: &PrintArgs, time: bool, first_ns: u64) -> Self {
         Self { time, format: print.format, full: print.full, first_ns }
+    }
+}
+
+/// What lines are made from.
+pub(super) struct Known<'k, 'v> {
+    /// What the functions' numbers mean.
+    pub(super) table: &'k Functions,
+    /// Registers, where somebody looks at them.
+    pub(super) values: Option<&'k mut Values<'v>>,
+}
+
+impl Known<'_, '_> {
+    fn text<W: Write>(&mut self, out: &mut Out<W>, thread: usize, of: Of) -> bool {
+        self.values.as_mut().is_some_and(|values| values.text(out, thread, of))
+    }
+
+    fn json<W: Write>(&mut self, out: &mut Out<W>, thread: usize, of: Of) {
+        if let Some(values) = &mut self.values {
+            values.json(out, thread, of);
+        }
+    }
+
+    fn signal(&mut self, thread: usize, mark: &Mark) -> Option<(String, u32)> {
+        self.values.as_mut().and_then(|values| values.signal(thread, mark))
     }
 }
 
@@ -127,10 +156,10 @@ impl Printer {
     }
 
     /// One line.
-    pub(super) fn step<W: Write>(&self, out: &mut Out<W>, table: &Functions, step: &Step) -> io::Result<()> {
+    pub(super) fn step<W: Write>(&self, out: &mut Out<W>, known: &mut Known<'_, '_>, step: &Step) -> io::Result<()> {
         match self.style.format {
-            Format::Text => self.text(out, table, step),
-            Format::Jsonl => self.jsonl(out, table, step),
+            Format::Text => self.text(out, known, step),
+            Format::Jsonl => self.jsonl(out, known, step),
         }
     }
 
@@ -169,7 +198,7 @@ impl Printer {
         out.end_line()
     }
 
-    fn text<W: Write>(&self, out: &mut Out<W>, table: &Functions, step: &Step) -> io::Result<()> {
+    fn text<W: Write>(&self, out: &mut Out<W>, known: &mut Known<'_, '_>, step: &Step) -> io::Result<()> {
         if self.style.time {
             let first_ns = self.style.first_ns;
             out.seconds(step.time_ns < first_ns, step.time_ns.abs_diff(first_ns), 3);
@@ -183,14 +212,21 @@ impl Printer {
         out.text(" ");
         out.text(self.threads.get(step.thread).map_or("", String::as_str));
         match &step.kind {
-            StepKind::Enter { function, depth, .. } => {
+            StepKind::Enter { function, depth, call, detail, .. } => {
                 indent(out, *depth);
-                self.function(out, table, *function);
+                self.with_arguments(
+                    out,
+                    known,
+                    step.thread,
+                    Of { function: *function, part: call.part, detail: *detail },
+                );
                 out.text(" {");
             }
-            StepKind::Exit { span, leaf: true, .. } => {
+            StepKind::Exit { span, leaf: true, detail } => {
                 indent(out, span.depth);
-                self.function(out, table, span.function);
+                let of = Of { function: span.function, part: span.call.part, detail: *detail };
+                self.with_arguments(out, known, step.thread, of);
+                known.text(out, step.thread, returned(span));
                 out.text(";");
                 if span.end != End::Return {
                     out.text(" /* ");
@@ -200,25 +236,28 @@ impl Printer {
             }
             StepKind::Exit { span, leaf: false, .. } => {
                 indent(out, span.depth);
-                out.text("} /* ");
-                self.function(out, table, span.function);
+                out.text("}");
+                known.text(out, step.thread, returned(span));
+                out.text(" /* ");
+                self.function(out, known.table, span.function);
                 if span.end != End::Return {
                     out.text(": ");
                     out.text(&how(span));
                 }
                 out.text(" */");
             }
-            StepKind::Mark(mark) => out.text(match mark.kind {
-                MarkKind::Signal => "/* a signal is delivered */",
-                MarkKind::UnmatchedReturn => "/* a return without a call */",
-                MarkKind::Unknown => "/* an event of an unknown kind */",
-            }),
+            StepKind::Mark(mark) => match (mark.kind, known.signal(step.thread, mark)) {
+                (_, Some((signal, _))) => out.text(&format!("/* {signal} */")),
+                (MarkKind::Signal, None) => out.text("/* a signal is delivered */"),
+                (MarkKind::UnmatchedReturn, None) => out.text("/* a return without a call */"),
+                (MarkKind::Unknown, None) => out.text("/* an event of an unknown kind */"),
+            },
             StepKind::Gap(gap) => out.text(&format!("/* LOST: {} events */", gap.count)),
         }
         out.end_line()
     }
 
-    fn jsonl<W: Write>(&self, out: &mut Out<W>, table: &Functions, step: &Step) -> io::Result<()> {
+    fn jsonl<W: Write>(&self, out: &mut Out<W>, known: &mut Known<'_, '_>, step: &Step) -> io::Result<()> {
         out.text("{\"kind\":\"");
         out.text(match &step.kind {
             StepKind::Enter { .. } => "enter",
@@ -232,11 +271,14 @@ impl Printer {
         out.number(step.time_ns);
         out.text(self.threads.get(step.thread).map_or("", String::as_str));
         match &step.kind {
-            StepKind::Enter { function, depth, number, .. } => {
-                self.call(out, table, *function, *depth, *number);
+            StepKind::Enter { function, depth, number, call, detail } => {
+                self.call(out, known.table, *function, *depth, *number);
+                known.json(out, step.thread, Of { function: *function, part: call.part, detail: *detail });
             }
-            StepKind::Exit { span, .. } => {
-                self.call(out, table, span.function, span.depth, span.number);
+            StepKind::Exit { span, detail, .. } => {
+                self.call(out, known.table, span.function, span.depth, span.number);
+                known.json(out, step.thread, Of { function: span.function, part: span.call.part, detail: *detail });
+                known.json(out, step.thread, returned(span));
                 out.text(",\"end\":\"");
                 out.text(span.end.name());
                 out.text("\",\"duration_ns\":");
@@ -248,7 +290,13 @@ impl Printer {
                     out.number(span.self_ns());
                 }
             }
-            StepKind::Mark(mark) => self.function(out, table, mark.function),
+            StepKind::Mark(mark) => {
+                self.function(out, known.table, mark.function);
+                if let Some((_, number)) = known.signal(step.thread, mark) {
+                    out.text(",\"signal\":");
+                    out.number(number.into());
+                }
+            }
             StepKind::Gap(Gap { count, time_end_ns, .. }) => {
                 out.text(",\"count\":");
                 out.number(*count);
@@ -258,6 +306,13 @@ impl Printer {
         }
         out.text("}");
         out.end_line()
+    }
+
+    /// A call's function, with what it was given, where that is known.
+    fn with_arguments<W: Write>(&self, out: &mut Out<W>, known: &mut Known<'_, '_>, thread: usize, of: Of) {
+        if !known.text(out, thread, of) {
+            self.function(out, known.table, of.function);
+        }
     }
 
     fn call<W: Write>(&self, out: &mut Out<W>, table: &Functions, function: FunctionIndex, depth: u32, number: u64) {
@@ -278,6 +333,11 @@ fn indent<W: Write>(out: &mut Out<W>, depth: u32) {
     }
 }
 
+/// Where is what a call gave back.
+fn returned(span: &Span) -> Of {
+    Of { function: span.function, part: span.ret.map_or(span.call.part, |ret| ret.part), detail: span.ret_detail }
+}
+
 /// What ended a call that did not return.
 fn how(span: &Span) -> String {
     match span.end {
@@ -286,7 +346,7 @@ fn how(span: &Span) -> String {
         End::Missed => "its return was not recorded".to_owned(),
         End::Lost => "its return was lost".to_owned(),
         End::Exit => "its process exited".to_owned(),
-        End::Killed { signal } => format!("signal {signal} killed its process"),
+        End::Killed { signal } => format!("{} killed its process", signal_name(signal)),
         End::Recording => "the recording ended".to_owned(),
         End::Range => "the time range ended".to_owned(),
     }
