@@ -31,6 +31,14 @@ pub enum QueryError {
         /// Events that were there.
         events: u64,
     },
+    /// A thread's folder cannot be read.
+    #[error("{} cannot be read: {why}", folder.display())]
+    Broken {
+        /// The folder.
+        folder: PathBuf,
+        /// The reason.
+        why: String,
+    },
     /// A text is no pattern for names.
     #[error(
         "'{text}' is no pattern for function names ({why}); write a glob such as 'mem*' or a regular expression such as '/^mem(cpy|set)$/'"

@@ -17,6 +17,8 @@ mod error;
 pub mod export;
 pub mod functions;
 pub mod latency;
+pub mod live;
+pub mod merge;
 pub mod replay;
 pub mod run;
 pub mod select;

@@ -87,7 +87,10 @@ impl<'a> Replay<'a> {
         let count = selection.threads(trace).count();
         let lane = |thread| Lane {
             reader: Reader::new(trace, thread, compiled, BLOCK, count <= OPEN_FILES),
-            steps: Steps::new(trace.threads().iter().position(|other| std::ptr::eq(other, thread)), compiled),
+            steps: Steps::new(
+                trace.threads().iter().position(|other| std::ptr::eq(other, thread)).unwrap_or(usize::MAX),
+                compiled.min_duration_ns,
+            ),
         };
         let mut replay = Self {
             threads: selection.threads(trace).map(lane).collect(),
@@ -121,9 +124,9 @@ impl Iterator for Replay<'_> {
 
     fn next(&mut self) -> Option<Step> {
         let Reverse((_, place)) = self.next.pop()?;
-        let step = self.threads.get_mut(place)?.steps.queue.pop_front();
+        let step = self.threads.get_mut(place)?.steps.pop();
         self.look_ahead(place);
-        step.map(|held| held.step)
+        step
     }
 }
 
@@ -156,7 +159,7 @@ struct Held {
 
 /// Steps of one thread that are not told yet.
 #[derive(Debug)]
-struct Steps {
+pub(crate) struct Steps {
     thread: usize,
     least_ns: u64,
     queue: VecDeque<Held>,
@@ -167,14 +170,9 @@ struct Steps {
 }
 
 impl Steps {
-    fn new(thread: Option<usize>, selection: &Compiled) -> Self {
-        Self {
-            thread: thread.unwrap_or(usize::MAX),
-            least_ns: selection.min_duration_ns,
-            queue: VecDeque::new(),
-            now_ns: 0,
-            all: false,
-        }
+    /// Those of the thread at a place, for calls that take `least_ns` or more.
+    pub(crate) fn new(thread: usize, least_ns: u64) -> Self {
+        Self { thread, least_ns, queue: VecDeque::new(), now_ns: 0, all: false }
     }
 
     /// The first step, if nothing that follows can change it.
@@ -184,6 +182,23 @@ impl Steps {
         // An entry that comes last may become a leaf.
         let certain = self.all || !is_entry || (self.queue.len() > 1 && first.certain_ns <= self.now_ns);
         certain.then_some(first.step)
+    }
+
+    /// The first step, if it is to be told while the thread goes on: a call that was the last to begin is not waited for.
+    pub(crate) fn due(&self, known_ns: u64, is_idle: bool) -> Option<Step> {
+        let waits =
+            self.queue.front().filter(|first| is_idle && !self.all && first.certain_ns <= self.now_ns.max(known_ns));
+        waits.map(|held| held.step).or_else(|| self.certain())
+    }
+
+    /// Takes the first step out.
+    pub(crate) fn pop(&mut self) -> Option<Step> {
+        self.queue.pop_front().map(|held| held.step)
+    }
+
+    /// There are no more events.
+    pub(crate) fn end_all(&mut self) {
+        self.all = true;
     }
 
     fn push(&mut self, time_ns: u64, certain_ns: u64, kind: StepKind) {

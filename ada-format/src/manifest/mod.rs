@@ -4,6 +4,7 @@
 //! another machine after the process is gone.
 
 mod file;
+mod merged;
 mod process;
 mod signature;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::file::read_json;
 pub use self::file::{FUNCTIONS_FILE, INLINE_FUNCTIONS, MANIFEST_FILE, ManifestError};
+pub use self::merged::MergedFrom;
 pub use self::process::{Function, Module, Probe, Process, Returns, SkippedSymbol};
 pub use self::signature::{
     Condition, Field, Form, Location, MAX_ENUMERATORS, Named, Parameter, Part, Signature, Source, Value,
@@ -91,6 +93,9 @@ pub struct Manifest {
     /// Times around triggers, if detail was kept only there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<Window>,
+    /// The sessions that this one was put together from, in the order in which they were given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub merged_from: Vec<MergedFrom>,
     /// Keys this version does not know; written back as they were.
     #[serde(flatten)]
     pub extra: serde_json::Map<String, serde_json::Value>,
@@ -120,6 +125,7 @@ impl Default for Manifest {
             lost: Lost::default(),
             muted: Vec::new(),
             windows: Vec::new(),
+            merged_from: Vec::new(),
             extra: serde_json::Map::new(),
         }
     }

@@ -3,6 +3,8 @@
 //! Invariant: what is compared with was written without the code under test.
 
 mod answers;
+mod live;
+mod merge;
 mod model;
 mod oracle;
 mod program;

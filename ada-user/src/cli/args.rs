@@ -9,7 +9,9 @@ use super::{
     detail::DetailArgs,
     filters::FilterArgs,
     keep::KeepArgs,
-    query::{DiffArgs, ExportArgs, GraphArgs, ReplayArgs, ReportArgs, TimelineArgs, VerifyArgs},
+    query::{
+        DiffArgs, ExportArgs, FollowArgs, GraphArgs, MergeArgs, ReplayArgs, ReportArgs, TimelineArgs, TopArgs, VerifyArgs,
+    },
 };
 
 /// Record every call and return of chosen functions of a running or launched program, without rebuilding it.
@@ -52,6 +54,12 @@ pub(crate) enum Command {
     Graph(GraphArgs),
     /// Show calls as they nested, in time order over all threads
     Replay(ReplayArgs),
+    /// Show calls and returns as they are recorded, until the recording ends
+    Follow(FollowArgs),
+    /// Watch the functions of a recording, full screen: calls per second, time, percentiles
+    Top(TopArgs),
+    /// Put sessions of several processes or hosts together, on one clock
+    Merge(MergeArgs),
     /// Draw a stretch of time as a flame chart
     Timeline(TimelineArgs),
     /// Tell what changed between two sessions, function by function, and whether it is more than noise

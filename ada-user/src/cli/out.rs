@@ -94,6 +94,15 @@ impl<W: Write> Out<W> {
         if self.buffer.len() >= HELD_BACK { self.hand_on() } else { Ok(()) }
     }
 
+    /// Hands on what there is, for somebody who waits for it.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.hand_on()?;
+        self.sink.flush()
+    }
+
     /// Hands on what is left.
     ///
     /// # Errors

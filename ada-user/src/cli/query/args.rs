@@ -101,6 +101,57 @@ pub(crate) struct ReplayArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct FollowArgs {
+    /// The session's folder [default: the newest below ada_traces that is being recorded]
+    pub(crate) session: Option<PathBuf>,
+    /// Show the time since the session's first event as well
+    #[arg(long)]
+    pub(crate) time: bool,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// The session's folder [default: the newest below ada_traces that is being recorded, or else the newest]
+    pub(crate) session: Option<PathBuf>,
+    /// What to sort by at first, the greatest first
+    #[arg(short, long, value_enum, default_value_t = TopSort::Rate)]
+    pub(crate) sort: TopSort,
+    /// How often to draw, such as 500ms or 2s
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1s")]
+    pub(crate) every: Duration,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// The sessions' folders; the clock of the first one is kept
+    #[arg(value_name = "SESSION", required = true, num_args = 2..)]
+    pub(crate) sessions: Vec<PathBuf>,
+    /// The folder of the new session
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TopSort {
+    /// Calls per second, of late
+    #[value(name = "calls")]
+    Rate,
+    /// Time in the function and what it calls
+    Total,
+    /// Time in the function itself
+    #[value(name = "self")]
+    SelfTime,
+    /// What 99 % of the calls do not exceed
+    P99,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct TimelineArgs {
     /// The session's folder [default: the newest below ada_traces]
     pub(crate) session: Option<PathBuf>,

@@ -5,12 +5,15 @@
 mod args;
 pub(crate) mod diff;
 pub(crate) mod export;
+pub(crate) mod follow;
 pub(crate) mod graph;
+pub(crate) mod merge;
 mod notes;
 mod progress;
 pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod timeline;
+pub(crate) mod top;
 mod values;
 pub(crate) mod verify;
 mod words;
@@ -29,7 +32,8 @@ use ada_user::suggest;
 use anyhow::{Result, anyhow, bail};
 
 pub(crate) use self::args::{
-    DiffArgs, ExportArgs, GraphArgs, ReplayArgs, ReportArgs, SelectArgs, TimelineArgs, VerifyArgs,
+    DiffArgs, ExportArgs, FollowArgs, GraphArgs, MergeArgs, ReplayArgs, ReportArgs, SelectArgs, TimelineArgs, TopArgs,
+    VerifyArgs,
 };
 use self::progress::Progress;
 use super::REFUSED;
@@ -58,6 +62,15 @@ impl Question {
         let range = Range::new(args.from.as_deref(), args.to.as_deref(), trace.session())?;
         check_range(&range, &trace)?;
         let selection = selection(args, &range)?;
+        Ok(Self { trace: Arc::new(trace), selection, range, paint: Paint::new() })
+    }
+
+    /// Of a session that goes on: the time range may lie in the future.
+    fn of_recording(dir: &Path, args: &SelectArgs) -> Result<Self> {
+        let trace = Trace::new(open(dir)?);
+        let range = Range::new(args.from.as_deref(), args.to.as_deref(), trace.session())?;
+        let selection = selection(args, &range)?;
+        selection.check(&trace).map_err(|error| explain(error, &trace))?;
         Ok(Self { trace: Arc::new(trace), selection, range, paint: Paint::new() })
     }
 

@@ -14,16 +14,17 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use ada_format::manifest::Gap;
-use ada_query::functions::FunctionIndex;
+use ada_query::functions::{FunctionIndex, Functions};
 use ada_query::replay::{Step, StepKind, replay};
 use ada_query::run::Outcome;
-use ada_query::span::{End, MarkKind, Span};
+use ada_query::span::{End, Mark, MarkKind, Span};
+use ada_query::trace::Thread;
 use anyhow::Result;
 use serde_json::json;
 
-use super::args::ReplayArgs;
+use super::args::{PrintArgs, ReplayArgs};
 use super::values::{Of, Values};
-use super::words::{exact, name, signal_name};
+use super::words::{exact, limit, name, signal_name};
 use super::{Question, notes};
 use crate::cli::args::Format;
 use crate::cli::out::Out;
@@ -31,6 +32,8 @@ use crate::cli::tell;
 
 /// Indentation ends here; the depth is written instead.
 const DEEPEST: u32 = 40;
+/// Digits that a thread id has at least: threads with more shift their lines.
+const TID_WIDTH: usize = 4;
 
 /// Prints what `args` ask for.
 pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode> {
@@ -44,79 +47,127 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode> {
 
 /// Prints to `sink`; also says whether all of it was printed.
 pub(super) fn print<W: Write>(question: &Question, args: &ReplayArgs, sink: W) -> io::Result<(Outcome, bool)> {
-    let mut printer = Printer::new(question, args);
+    let trace = &question.trace;
+    let first_ns = trace.time_range().map_or(0, |(first, _)| first);
+    let mut printer = Printer::new(trace.functions(), Style::new(&args.print, args.time, first_ns));
+    printer.widen(trace.threads());
+    trace.threads().iter().for_each(|thread| printer.thread(thread));
+    let mut left = limit(args.print.limit, usize::MAX);
     let mut out = Out::new(sink);
-    if args.print.format == Format::Text {
-        printer.head(&mut out)?;
-    }
+    printer.head(&mut out)?;
+    let mut values = Values::new(trace);
     let mut outcome = replay(&question.trace, &question.selection, |step| -> io::Result<bool> {
-        if printer.left == 0 {
+        if left == 0 {
             return Ok(false);
         }
-        printer.left -= 1;
-        match args.print.format {
-            Format::Text => printer.text(&mut out, step)?,
-            Format::Jsonl => printer.jsonl(&mut out, step)?,
-        }
+        left -= 1;
+        let mut known = Known { table: trace.functions(), values: Some(&mut values) };
+        printer.step(&mut out, &mut known, step)?;
         Ok(true)
     })?;
-    outcome.failed.append(&mut printer.values.failed);
+    outcome.failed.append(&mut values.failed);
     if args.print.format == Format::Jsonl {
         out.text(&notes::json(&outcome.accounting).to_string());
         out.end_line()?;
     }
     out.finish()?;
-    Ok((outcome, printer.left > 0))
+    Ok((outcome, left > 0))
+}
+
+/// How lines look.
+#[derive(Clone, Copy)]
+pub(super) struct Style {
+    time: bool,
+    format: Format,
+    full: bool,
+    first_ns: u64,
+}
+
+impl Style {
+    /// As asked for; times of day count from `first_ns`.
+    pub(super) fn new(print: &PrintArgs, time: bool, first_ns: u64) -> Self {
+        Self { time, format: print.format, full: print.full, first_ns }
+    }
+}
+
+/// What lines are made from.
+pub(super) struct Known<'k, 'v> {
+    /// What the functions' numbers mean.
+    pub(super) table: &'k Functions,
+    /// Registers, where somebody looks at them.
+    pub(super) values: Option<&'k mut Values<'v>>,
+}
+
+impl Known<'_, '_> {
+    fn text<W: Write>(&mut self, out: &mut Out<W>, thread: usize, of: Of) -> bool {
+        self.values.as_mut().is_some_and(|values| values.text(out, thread, of))
+    }
+
+    fn json<W: Write>(&mut self, out: &mut Out<W>, thread: usize, of: Of) {
+        if let Some(values) = &mut self.values {
+            values.json(out, thread, of);
+        }
+    }
+
+    fn signal(&mut self, thread: usize, mark: &Mark) -> Option<(String, u32)> {
+        self.values.as_mut().and_then(|values| values.signal(thread, mark))
+    }
 }
 
 /// What is the same in many lines.
-struct Printer<'a> {
-    question: &'a Question,
+pub(super) struct Printer {
+    style: Style,
     /// By function, as far as they are known: what stands for it.
     functions: Vec<String>,
     threads: Vec<String>,
     tid_width: usize,
-    first_ns: u64,
-    time: bool,
-    format: Format,
-    full: bool,
-    left: usize,
-    values: Values<'a>,
 }
 
-impl<'a> Printer<'a> {
-    fn new(question: &'a Question, args: &ReplayArgs) -> Self {
-        let trace = &question.trace;
-        let tid_width = trace.threads().iter().map(|thread| thread.tid.to_string().len()).max().unwrap_or(0).max(4);
-        let thread = |thread: &ada_query::trace::Thread| match args.print.format {
-            Format::Text => format!("[{:>tid_width$}] ", thread.tid),
-            Format::Jsonl => {
-                format!(",\"thread\":{},\"pid\":{},\"tid\":{}", thread.id, json!(thread.pid), thread.tid)
-            }
-        };
-        let mut printer = Self {
-            question,
-            functions: Vec::new(),
-            threads: trace.threads().iter().map(thread).collect(),
-            tid_width,
-            first_ns: trace.time_range().map_or(0, |(first, _)| first),
-            time: args.time,
-            format: args.print.format,
-            full: args.print.full,
-            left: args.print.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX),
-            values: Values::new(trace),
-        };
-        printer.functions = (0..trace.functions().known().len())
-            .map(|index| printer.describe(u32::try_from(index).unwrap_or(u32::MAX)))
+impl Printer {
+    /// For functions by the numbers that `table` gives them.
+    pub(super) fn new(table: &Functions, style: Style) -> Self {
+        let mut printer = Self { style, functions: Vec::new(), threads: Vec::new(), tid_width: TID_WIDTH };
+        printer.functions = (0..table.known().len())
+            .map(|index| printer.describe(table, u32::try_from(index).unwrap_or(u32::MAX)))
             .collect();
         printer
     }
 
-    fn describe(&self, function: FunctionIndex) -> String {
-        let about = self.question.trace.functions().about(function);
-        match self.format {
+    /// The next thread: the one whose place in the session is that of this call among such calls.
+    pub(super) fn thread(&mut self, thread: &Thread) {
+        let width = self.tid_width;
+        self.threads.push(match self.style.format {
+            Format::Text => format!("[{:>width$}] ", thread.tid),
+            Format::Jsonl => {
+                format!(",\"thread\":{},\"pid\":{},\"tid\":{}", thread.id, json!(thread.pid), thread.tid)
+            }
+        });
+    }
+
+    /// Makes room for the ids of these threads.
+    pub(super) fn widen(&mut self, threads: &[Thread]) {
+        let widest = threads.iter().map(|thread| thread.tid.to_string().len()).max().unwrap_or(0);
+        self.tid_width = self.tid_width.max(widest);
+    }
+
+    /// Threads whose lines are known.
+    pub(super) fn threads(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// One line.
+    pub(super) fn step<W: Write>(&self, out: &mut Out<W>, known: &mut Known<'_, '_>, step: &Step) -> io::Result<()> {
+        match self.style.format {
+            Format::Text => self.text(out, known, step),
+            Format::Jsonl => self.jsonl(out, known, step),
+        }
+    }
+
+    fn describe(&self, table: &Functions, function: FunctionIndex) -> String {
+        let about = table.about(function);
+        match self.style.format {
             Format::Text => {
-                let name = name(&about, self.full);
+                let name = name(&about, self.style.full);
                 if name.contains('(') || about.name.is_none() { name } else { name + "()" }
             }
             Format::Jsonl => format!(
@@ -129,23 +180,28 @@ impl<'a> Printer<'a> {
         }
     }
 
-    fn function<W: Write>(&self, out: &mut Out<W>, function: FunctionIndex) {
+    fn function<W: Write>(&self, out: &mut Out<W>, table: &Functions, function: FunctionIndex) {
         match self.functions.get(function as usize) {
             Some(text) => out.text(text),
-            None => out.text(&self.describe(function)),
+            None => out.text(&self.describe(table, function)),
         }
     }
 
-    fn head<W: Write>(&self, out: &mut Out<W>) -> io::Result<()> {
-        out.text(if self.time { "#  TIME (s)     DURATION  " } else { "#  DURATION  " });
+    /// The line above all others, for people.
+    pub(super) fn head<W: Write>(&self, out: &mut Out<W>) -> io::Result<()> {
+        if self.style.format == Format::Jsonl {
+            return Ok(());
+        }
+        out.text(if self.style.time { "#  TIME (s)     DURATION  " } else { "#  DURATION  " });
         out.spaces(self.tid_width.saturating_sub(2));
         out.text("TID   CALL");
         out.end_line()
     }
 
-    fn text<W: Write>(&mut self, out: &mut Out<W>, step: &Step) -> io::Result<()> {
-        if self.time {
-            out.seconds(step.time_ns < self.first_ns, step.time_ns.abs_diff(self.first_ns), 3);
+    fn text<W: Write>(&self, out: &mut Out<W>, known: &mut Known<'_, '_>, step: &Step) -> io::Result<()> {
+        if self.style.time {
+            let first_ns = self.style.first_ns;
+            out.seconds(step.time_ns < first_ns, step.time_ns.abs_diff(first_ns), 3);
         }
         let duration = match &step.kind {
             StepKind::Exit { span, .. } if !matches!(span.end, End::Missed | End::Lost) => exact(span.duration_ns()),
@@ -158,14 +214,19 @@ impl<'a> Printer<'a> {
         match &step.kind {
             StepKind::Enter { function, depth, call, detail, .. } => {
                 indent(out, *depth);
-                self.with_arguments(out, step.thread, Of { function: *function, part: call.part, detail: *detail });
+                self.with_arguments(
+                    out,
+                    known,
+                    step.thread,
+                    Of { function: *function, part: call.part, detail: *detail },
+                );
                 out.text(" {");
             }
             StepKind::Exit { span, leaf: true, detail } => {
                 indent(out, span.depth);
                 let of = Of { function: span.function, part: span.call.part, detail: *detail };
-                self.with_arguments(out, step.thread, of);
-                self.values.text(out, step.thread, returned(span));
+                self.with_arguments(out, known, step.thread, of);
+                known.text(out, step.thread, returned(span));
                 out.text(";");
                 if span.end != End::Return {
                     out.text(" /* ");
@@ -176,16 +237,16 @@ impl<'a> Printer<'a> {
             StepKind::Exit { span, leaf: false, .. } => {
                 indent(out, span.depth);
                 out.text("}");
-                self.values.text(out, step.thread, returned(span));
+                known.text(out, step.thread, returned(span));
                 out.text(" /* ");
-                self.function(out, span.function);
+                self.function(out, known.table, span.function);
                 if span.end != End::Return {
                     out.text(": ");
                     out.text(&how(span));
                 }
                 out.text(" */");
             }
-            StepKind::Mark(mark) => match (mark.kind, self.values.signal(step.thread, mark)) {
+            StepKind::Mark(mark) => match (mark.kind, known.signal(step.thread, mark)) {
                 (_, Some((signal, _))) => out.text(&format!("/* {signal} */")),
                 (MarkKind::Signal, None) => out.text("/* a signal is delivered */"),
                 (MarkKind::UnmatchedReturn, None) => out.text("/* a return without a call */"),
@@ -196,7 +257,7 @@ impl<'a> Printer<'a> {
         out.end_line()
     }
 
-    fn jsonl<W: Write>(&mut self, out: &mut Out<W>, step: &Step) -> io::Result<()> {
+    fn jsonl<W: Write>(&self, out: &mut Out<W>, known: &mut Known<'_, '_>, step: &Step) -> io::Result<()> {
         out.text("{\"kind\":\"");
         out.text(match &step.kind {
             StepKind::Enter { .. } => "enter",
@@ -211,17 +272,13 @@ impl<'a> Printer<'a> {
         out.text(self.threads.get(step.thread).map_or("", String::as_str));
         match &step.kind {
             StepKind::Enter { function, depth, number, call, detail } => {
-                self.call(out, *function, *depth, *number);
-                self.values.json(out, step.thread, Of { function: *function, part: call.part, detail: *detail });
+                self.call(out, known.table, *function, *depth, *number);
+                known.json(out, step.thread, Of { function: *function, part: call.part, detail: *detail });
             }
             StepKind::Exit { span, detail, .. } => {
-                self.call(out, span.function, span.depth, span.number);
-                self.values.json(
-                    out,
-                    step.thread,
-                    Of { function: span.function, part: span.call.part, detail: *detail },
-                );
-                self.values.json(out, step.thread, returned(span));
+                self.call(out, known.table, span.function, span.depth, span.number);
+                known.json(out, step.thread, Of { function: span.function, part: span.call.part, detail: *detail });
+                known.json(out, step.thread, returned(span));
                 out.text(",\"end\":\"");
                 out.text(span.end.name());
                 out.text("\",\"duration_ns\":");
@@ -234,8 +291,8 @@ impl<'a> Printer<'a> {
                 }
             }
             StepKind::Mark(mark) => {
-                self.function(out, mark.function);
-                if let Some((_, number)) = self.values.signal(step.thread, mark) {
+                self.function(out, known.table, mark.function);
+                if let Some((_, number)) = known.signal(step.thread, mark) {
                     out.text(",\"signal\":");
                     out.number(number.into());
                 }
@@ -252,18 +309,18 @@ impl<'a> Printer<'a> {
     }
 
     /// A call's function, with what it was given, where that is known.
-    fn with_arguments<W: Write>(&mut self, out: &mut Out<W>, thread: usize, of: Of) {
-        if !self.values.text(out, thread, of) {
-            self.function(out, of.function);
+    fn with_arguments<W: Write>(&self, out: &mut Out<W>, known: &mut Known<'_, '_>, thread: usize, of: Of) {
+        if !known.text(out, thread, of) {
+            self.function(out, known.table, of.function);
         }
     }
 
-    fn call<W: Write>(&self, out: &mut Out<W>, function: FunctionIndex, depth: u32, number: u64) {
+    fn call<W: Write>(&self, out: &mut Out<W>, table: &Functions, function: FunctionIndex, depth: u32, number: u64) {
         out.text(",\"depth\":");
         out.number(depth.into());
         out.text(",\"number\":");
         out.number(number);
-        self.function(out, function);
+        self.function(out, table, function);
     }
 }
 

@@ -1,0 +1,40 @@
+//! `ada-trace merge SESSION… -o DIR`: several sessions as one.
+//!
+//! Invariant: what is there afterwards is whole, or is not there.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use ada_query::merge::{Merged, merge};
+use anyhow::Result;
+
+use super::args::MergeArgs;
+use super::words::exact;
+use crate::cli::names::printable;
+use crate::cli::open::open;
+use crate::cli::summary::plural;
+
+/// Does what `args` ask for.
+pub(crate) fn run(args: &MergeArgs) -> Result<ExitCode> {
+    let sessions = args.sessions.iter().map(|dir| open(dir)).collect::<Result<Vec<_>>>()?;
+    let merged = merge(sessions, &args.output)?;
+    io::stdout().write_all(text(&merged, args).as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(merged: &Merged, args: &MergeArgs) -> String {
+    let mut text = String::new();
+    for (from, dir) in merged.from.iter().zip(&args.sessions) {
+        let host = printable(&from.host);
+        let (sign, offset) = (if from.offset_ns < 0 { "-" } else { "+" }, exact(from.offset_ns.unsigned_abs()));
+        text += &format!(
+            "{}: {} of {}, host {host}, clock {sign}{offset} (known to {})\n",
+            dir.display(),
+            plural(from.events, "event"),
+            plural(from.threads, "thread"),
+            exact(from.uncertainty_ns),
+        );
+    }
+    let events = merged.from.iter().map(|from| from.events).sum();
+    text + &format!("{}: {}\n", args.output.display(), plural(events, "event"))
+}
