@@ -10,6 +10,7 @@ mod disk;
 mod ends;
 mod estimate;
 mod exact;
+mod exports;
 mod filters;
 mod follow;
 mod go;
