@@ -245,7 +245,7 @@ impl Visitor for Steps {
     }
 
     fn gone(&mut self, span: &Span, number: u64) {
-        if span.duration_ns() < self.least_ns { self.take_out(number) } else { self.end(span) }
+        if span.too_short { self.take_out(number) } else { self.end(span) }
     }
 
     fn dropped(&mut self, number: u64) {
@@ -260,6 +260,9 @@ impl Visitor for Steps {
     }
 
     fn gap(&mut self, gap: &Gap) {
-        self.push(gap.time_start_ns.max(self.now_ns), 0, StepKind::Gap(*gap));
+        // Calls before the gap are not known to have run until then.
+        let (time_ns, now_ns) = (gap.time_start_ns.max(self.now_ns), self.now_ns);
+        self.push(time_ns, 0, StepKind::Gap(*gap));
+        self.now_ns = now_ns;
     }
 }

@@ -23,6 +23,12 @@ pub fn program(program: &str) -> bool {
     met(program, find(program))
 }
 
+/// Whether a file is there that `cargo xtask setup` fetches.
+#[must_use]
+pub fn file(path: &std::path::Path) -> bool {
+    met(&path.display().to_string(), path.is_file())
+}
+
 /// Whether a process that crashes leaves a core file in its working folder.
 #[must_use]
 pub fn core_files() -> bool {

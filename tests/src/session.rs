@@ -93,9 +93,8 @@ impl Thread {
     #[must_use]
     pub fn is_flat(&self, calls: u64) -> bool {
         let events: Vec<&Event> = self.events.iter().filter(|event| event.kind != Kind::Exception).collect();
-        let alternating = events
-            .chunks(2)
-            .all(|pair| pair.len() == 2 && pair[0].kind == Kind::Call && pair[1].kind == Kind::Return);
+        let alternating =
+            events.chunks(2).all(|pair| pair.len() == 2 && pair[0].kind == Kind::Call && pair[1].kind == Kind::Return);
         alternating && events.iter().all(|event| event.depth == 0) && events.len() as u64 == 2 * calls
     }
 }

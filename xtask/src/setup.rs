@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::{apt, cmd};
 
 /// A program that the tests or the benches start, and the Debian package it is in.
-const PROGRAMS: [(&str, &str); 21] = [
+const PROGRAMS: [(&str, &str); 25] = [
     ("gcc", "gcc"),
     ("g++", "g++"),
     ("objdump", "binutils"),
@@ -29,7 +29,14 @@ const PROGRAMS: [(&str, &str); 21] = [
     ("unshare", "util-linux"),
     ("timeout", "coreutils"),
     ("xz", "xz-utils"),
+    ("protoc", "protobuf-compiler"),
+    ("babeltrace2", "babeltrace2"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
 ];
+
+/// What npm has: readers of exports. Neither is part of the build.
+const NPM: [&str; 2] = ["speedscope@1.25.0", "@firefox-devtools/profiler-cli@0.10.0"];
 
 /// Runs the subcommand.
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -43,16 +50,38 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 /// Installs what is missing, if it can.
 pub(crate) fn install_missing() {
     let missing: Vec<&str> = missing().map(|(_, package)| package).collect();
-    if missing.is_empty() {
-        return;
+    if !missing.is_empty() {
+        println!("setup: installing {}", missing.join(" "));
+        if let Err(error) = apt::install(&missing) {
+            install_singly(&missing, &error);
+        }
     }
-    println!("setup: installing {}", missing.join(" "));
-    if let Err(error) = apt::install(&missing) {
-        install_singly(&missing, &error);
-    }
+    install_modules();
     let still: Vec<&str> = self::missing().map(|(program, _)| program).collect();
     if !still.is_empty() {
         println!("setup: missing: {}; tests that need them are skipped", still.join(", "));
+    }
+}
+
+/// Into the build folder, once for each version.
+fn install_modules() {
+    let folder = cmd::target_dir().join("npm");
+    let (list, wanted) = (folder.join("installed.txt"), NPM.join(" "));
+    if std::fs::read_to_string(&list).is_ok_and(|installed| installed == wanted) || cmd::find("npm").is_none() {
+        return;
+    }
+    println!("setup: installing {wanted}");
+    let prefix = folder.display().to_string();
+    let options =
+        ["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"];
+    let mut command = cmd::command("npm", &options);
+    command.arg(&prefix).args(NPM).stdout(std::process::Stdio::null());
+    let installed = std::fs::create_dir_all(&folder)
+        .map_err(Into::into)
+        .and_then(|()| cmd::run(&mut command))
+        .and_then(|()| Ok(std::fs::write(&list, &wanted)?));
+    if let Err(error) = installed {
+        println!("setup: {error:#}");
     }
 }
 

@@ -105,6 +105,7 @@ fn manifest() -> Manifest {
         modules: vec![Module {
             module_id: 1,
             path: "/usr/lib/libc.so.6".into(),
+            language: None,
             build_id: Some("c0ffee".into()),
             bases: [(4_242, 0x7f00_0000_0000)].into(),
         }],
@@ -120,6 +121,7 @@ fn manifest() -> Manifest {
                 time_start_ns: 1_000_000_060,
                 time_end_ns: 1_000_000_070,
             }],
+            details: 0,
         },
         ..Manifest::default()
     }

@@ -39,9 +39,9 @@ pub(super) fn export<W: Write>(trace: &Trace, selection: &Selection, out: W) -> 
         stacks: 0,
         lost: 0,
     };
-    let (mut writer, outcome) = lead(trace, selection, &switches, writer)?;
+    let (mut writer, exported) = lead(trace, selection, &switches, writer)?;
     writer.out.text("\n]}\n");
-    Ok(Exported { outcome, bytes: writer.out.finish()? })
+    Ok(Exported { bytes: writer.out.finish()?, ..exported })
 }
 
 struct Writer<'a, W: Write> {
@@ -108,6 +108,7 @@ impl<W: Write> Writer<'_, W> {
 
 impl<W: Write> Sink for Writer<'_, W> {
     const VALUES: bool = true;
+    const NESTS: bool = false;
 
     fn thread(&mut self, thread: &Thread) -> Result<(), ExportError> {
         self.thread = Some(thread.clone());

@@ -23,8 +23,8 @@ pub(super) fn export<W: Write>(trace: &Trace, selection: &Selection, out: W) -> 
     let mut out = Out::new(out);
     out.text(HEAD);
     let writer = Writer { out, functions: Texts::new(trace, describe), thread: String::new() };
-    let (writer, outcome) = lead(trace, selection, &switches, writer)?;
-    Ok(Exported { outcome, bytes: writer.out.finish()? })
+    let (writer, exported) = lead(trace, selection, &switches, writer)?;
+    Ok(Exported { bytes: writer.out.finish()?, ..exported })
 }
 
 struct Writer<'a, W: Write> {
@@ -49,6 +49,7 @@ impl<W: Write> Writer<'_, W> {
 
 impl<W: Write> Sink for Writer<'_, W> {
     const VALUES: bool = true;
+    const NESTS: bool = false;
 
     fn thread(&mut self, thread: &Thread) -> Result<(), ExportError> {
         let pid = thread.pid.map(|pid| pid.to_string()).unwrap_or_default();

@@ -10,7 +10,6 @@ use super::nest::{Begin, Ended, Sink};
 use super::out::Out;
 use super::switches::Switches;
 use super::{ExportError, Exported, lead};
-use crate::run::Outcome;
 use crate::select::Selection;
 use crate::trace::{Thread, Trace};
 use crate::tree::{CallTree, MOST_NODES, NodeIndex, OTHER, ROOT};
@@ -43,7 +42,7 @@ pub(super) fn export<W: Write>(trace: &Trace, selection: &Selection, out: W) -> 
     let product = trace.manifest().process.first().map_or_else(String::new, |process| processes.name(process.pid));
     out.json(&product);
     out.text("},\"libs\":[],\"pages\":[],\"profilerOverhead\":[],\"counters\":[],\"threads\":[");
-    let mut outcome = Outcome::default();
+    let mut exported = Exported::default();
     let mut is_first = true;
     for thread in selection.threads(trace) {
         let only = Selection { threads: vec![thread.id], ..selection.clone() };
@@ -55,13 +54,14 @@ pub(super) fn export<W: Write>(trace: &Trace, selection: &Selection, out: W) -> 
             let (back, found, more) = export.write(out, thread, &processes)?;
             (out, stacks) = (back, found);
             if stack == 0 {
-                outcome.merge(more);
+                exported.outcome.merge(more.outcome);
+                exported.cut_short += more.cut_short;
             }
             stack += 1;
         }
     }
     out.text("\n]}\n");
-    Ok(Exported { outcome, bytes: out.finish()? })
+    Ok(Exported { bytes: out.finish()?, ..exported })
 }
 
 /// One stack of a thread: a thread to the profiler.
@@ -80,7 +80,7 @@ impl ThreadExport<'_> {
         mut out: Out<W>,
         thread: &Thread,
         processes: &Processes<'_>,
-    ) -> Result<(Out<W>, u32, Outcome), ExportError> {
+    ) -> Result<(Out<W>, u32, Exported), ExportError> {
         let pid = names::pid(thread);
         let is_main = thread.tid == pid && self.stack == 0;
         out.text("{\"name\":");
@@ -90,7 +90,7 @@ impl ThreadExport<'_> {
         out.text(",\"processType\":\"default\",\"pausedRanges\":[],\"processStartupTime\":0,\"registerTime\":0,");
         out.text("\"processShutdownTime\":null,\"unregisterTime\":null,\"showMarkersInTimeline\":false,");
         out.text("\"samples\":{\"weightType\":\"tracing-ms\",\"stack\":[");
-        let (columns, outcome) = self.column(out, Column::Stack)?;
+        let (columns, exported) = self.column(out, Column::Stack)?;
         let (mut out, tree, stacks, length) = (columns.out, columns.tree, columns.stacks, columns.samples);
         out.text("],\"timeDeltas\":[");
         let (columns, _) = self.column(out, Column::Delta)?;
@@ -103,10 +103,10 @@ impl ThreadExport<'_> {
         }
         out.text(&format!("],\"length\":{length}}}"));
         tables(&mut out, self.trace, &tree)?;
-        Ok((out, stacks, outcome))
+        Ok((out, stacks, exported))
     }
 
-    fn column<W: Write>(&self, out: Out<W>, column: Column) -> Result<(Columns<W>, Outcome), ExportError> {
+    fn column<W: Write>(&self, out: Out<W>, column: Column) -> Result<(Columns<W>, Exported), ExportError> {
         let columns = Columns {
             out,
             column,
@@ -176,6 +176,7 @@ impl<W: Write> Columns<W> {
 
 impl<W: Write> Sink for Columns<W> {
     const VALUES: bool = false;
+    const NESTS: bool = true;
 
     fn thread(&mut self, _thread: &Thread) -> Result<(), ExportError> {
         Ok(())
@@ -230,7 +231,7 @@ fn tables<W: Write>(out: &mut Out<W>, trace: &Trace, tree: &CallTree) -> Result<
         out.text("]");
         Ok::<(), ExportError>(())
     };
-    let numbers = |out: &mut Out<W>| list(out, 0..count, |out, number| out.number(number));
+    let numbers = |out: &mut Out<W>| list(out, 0..count, Out::number);
     out.text(",\"frameTable\":{\"func\":[");
     numbers(out)?;
     out.text("]");

@@ -42,7 +42,7 @@ pub(super) fn export<W: Write>(
         out.text(OTHER);
         line_end(&mut out, other)?;
     }
-    Ok(Exported { outcome, bytes: out.finish()? })
+    Ok(Exported { outcome, bytes: out.finish()?, cut_short: 0 })
 }
 
 /// What a path weighs.

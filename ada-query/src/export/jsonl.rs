@@ -20,8 +20,8 @@ use crate::trace::{Thread, Trace};
 pub(super) fn export<W: Write>(trace: &Trace, selection: &Selection, out: W) -> Result<Exported, ExportError> {
     let switches = Switches::find(trace, selection);
     let writer = Writer { out: Out::new(out), functions: Texts::new(trace, describe), thread: String::new() };
-    let (mut writer, outcome) = lead(trace, selection, &switches, writer)?;
-    let a = &outcome.accounting;
+    let (mut writer, exported) = lead(trace, selection, &switches, writer)?;
+    let a = &exported.outcome.accounting;
     let last = serde_json::json!({
         "kind": "accounting",
         "events": a.events,
@@ -41,7 +41,7 @@ pub(super) fn export<W: Write>(trace: &Trace, selection: &Selection, out: W) -> 
     });
     writer.out.text(&last.to_string());
     writer.out.text("\n");
-    Ok(Exported { outcome, bytes: writer.out.finish()? })
+    Ok(Exported { bytes: writer.out.finish()?, ..exported })
 }
 
 fn describe(about: &About<'_>) -> String {
@@ -85,6 +85,7 @@ impl<W: Write> Writer<'_, W> {
 
 impl<W: Write> Sink for Writer<'_, W> {
     const VALUES: bool = true;
+    const NESTS: bool = false;
 
     fn thread(&mut self, thread: &Thread) -> Result<(), ExportError> {
         let pid = thread.pid.map_or_else(|| "null".to_owned(), |pid| pid.to_string());

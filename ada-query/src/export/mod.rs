@@ -157,6 +157,8 @@ pub struct Exported {
     pub outcome: Outcome,
     /// Bytes written.
     pub bytes: u64,
+    /// Calls that outlive what is taken for their caller, as goroutines' may, and end with it here: in formats that nest.
+    pub cut_short: u64,
 }
 
 /// Why a session was not exported.
@@ -245,13 +247,13 @@ fn lead<S: Sink>(
     selection: &Selection,
     switches: &Switches,
     sink: S,
-) -> Result<(S, Outcome), ExportError> {
+) -> Result<(S, Exported), ExportError> {
     let mut nest = Nest::new(trace, selection, switches, sink);
     let mut outcome = run(trace, selection, &mut nest);
     outcome.failed.append(&mut nest.values.failed);
     match nest.error {
         Some(error) => Err(error),
-        None => Ok((nest.sink, outcome)),
+        None => Ok((nest.sink, Exported { outcome, bytes: 0, cut_short: nest.cut_short })),
     }
 }
 

@@ -10,14 +10,13 @@ use super::nest::{Begin, Ended, Sink};
 use super::out::Out;
 use super::switches::Switches;
 use super::{ExportError, Exported, lead};
-use crate::run::Outcome;
 use crate::select::Selection;
 use crate::trace::{Thread, Trace};
 
 pub(super) fn export<W: Write>(trace: &Trace, selection: &Selection, out: W) -> Result<Exported, ExportError> {
     let switches = Switches::find(trace, selection);
     let mut writer = Writer::new(trace, out);
-    let mut outcome = Outcome::default();
+    let mut exported = Exported::default();
     writer.out.text("{\"$schema\":\"https://www.speedscope.app/file-format-schema.json\",\"exporter\":\"ada-trace\",");
     writer.out.text("\"name\":");
     writer.out.json(&trace.manifest().session.id);
@@ -29,13 +28,14 @@ pub(super) fn export<W: Write>(trace: &Trace, selection: &Selection, out: W) -> 
             let (back, more) = lead(trace, &only, &switches, writer)?;
             writer = back;
             if writer.stack == 0 {
-                outcome.merge(more);
+                exported.outcome.merge(more.outcome);
+                exported.cut_short += more.cut_short;
             }
             writer.stack += 1;
         }
     }
     writer.frames(trace)?;
-    Ok(Exported { outcome, bytes: writer.out.finish()? })
+    Ok(Exported { bytes: writer.out.finish()?, ..exported })
 }
 
 struct Writer<W: Write> {
@@ -102,6 +102,7 @@ impl<W: Write> Writer<W> {
 
 impl<W: Write> Sink for Writer<W> {
     const VALUES: bool = false;
+    const NESTS: bool = true;
 
     fn thread(&mut self, thread: &Thread) -> Result<(), ExportError> {
         self.out.text(if self.profiles == 0 { "\n" } else { ",\n" });

@@ -108,6 +108,9 @@ pub struct Span {
     pub function: FunctionIndex,
     /// When it was called, in nanoseconds of the clock; if that was before the time range, the range's start.
     pub start_ns: u64,
+    /// Whether it is shorter than the selection asks for: only of calls that are [`gone`](Visitor::gone) and may be
+    /// [`dropped`](Visitor::dropped).
+    pub too_short: bool,
     /// When it ended; see [`End`] for how well that is known.
     pub end_ns: u64,
     /// Time in selected calls right below it.

@@ -359,6 +359,7 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
         Span {
             function: frame.function,
             start_ns,
+            too_short: self.is_short(frame, ending.end_ns),
             end_ns,
             // Stacks that alternate may overlap.
             children_ns: frame.children_ns.min(end_ns - start_ns),

@@ -76,6 +76,7 @@ impl Made {
             modules: vec![Module {
                 module_id: module,
                 path: "/lib/x.so".into(),
+                language: None,
                 build_id: Some("ab".into()),
                 bases: [(300, 0x1000)].into(),
             }],

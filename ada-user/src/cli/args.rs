@@ -10,7 +10,8 @@ use super::{
     filters::FilterArgs,
     keep::KeepArgs,
     query::{
-        DiffArgs, ExportArgs, FollowArgs, GraphArgs, MergeArgs, ReplayArgs, ReportArgs, TimelineArgs, TopArgs, VerifyArgs,
+        DiffArgs, ExportArgs, FollowArgs, GraphArgs, MergeArgs, ReplayArgs, ReportArgs, TimelineArgs, TopArgs,
+        VerifyArgs,
     },
 };
 

@@ -12,6 +12,7 @@ mod disk;
 mod ends;
 mod estimate;
 mod exact;
+mod exports;
 mod filters;
 mod flight;
 mod follow;

@@ -12,7 +12,7 @@ const TOO_LONG: usize = 800;
 const MACHINE_FOLDERS: [&str; 2] = ["work", "root"];
 
 /// The only hosts that a file may name: sources to cite, and names that lead nowhere.
-const HOSTS: [&str; 22] = [
+const HOSTS: [&str; 26] = [
     "127.0.0.1",
     "crates.io",
     "doc.rust-lang.org",
@@ -30,11 +30,15 @@ const HOSTS: [&str; 22] = [
     "lwn.net",
     "man7.org",
     "opensource.org",
+    "profiler.firefox.com",
     "refspecs.linuxfoundation.org",
     "semver.org",
     "sourceware.org",
+    "ui.perfetto.dev",
     "www.apache.org",
     "www.kernel.org",
+    "www.speedscope.app",
+    "www.w3.org",
 ];
 
 /// Checks all files.

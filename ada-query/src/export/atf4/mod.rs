@@ -8,7 +8,7 @@ mod proto;
 mod registers;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::fs::File;
 use std::path::Path;
 
@@ -41,16 +41,17 @@ pub(super) fn export(trace: &Trace, selection: &Selection, dir: &Path) -> Result
     let description = describe(trace, (start_ns, end_ns), events).to_string();
     let bytes = writer.out.finish()? + description.len() as u64;
     write_description(dir, &description)?;
-    Ok(Exported { outcome, bytes })
+    Ok(Exported { outcome, bytes, cut_short: 0 })
 }
 
 struct Writer<'a> {
     trace: &'a Trace,
     out: Out<File>,
     registers: Registers<'a>,
-    /// Returns of leaves that lie ahead: their time, a number that keeps their order, the thread.
-    ahead: BinaryHeap<Reverse<(u64, u64, usize)>>,
-    waiting: Vec<Option<Payload>>,
+    /// Returns of leaves that lie ahead, mostly one for each thread: their time, and a number that keeps their order.
+    ahead: BinaryHeap<Reverse<(u64, u64)>>,
+    /// Their threads, and what is to be told.
+    waiting: HashMap<u64, (usize, Payload)>,
     count: u64,
     next_id: u64,
     offset_ns: i128,
@@ -65,7 +66,7 @@ impl<'a> Writer<'a> {
             out,
             registers: Registers::new(trace),
             ahead: BinaryHeap::new(),
-            waiting: vec![None; trace.threads().len()],
+            waiting: HashMap::new(),
             count: 0,
             next_id: 1,
             offset_ns: names::wall_offset_ns(trace),
@@ -122,11 +123,11 @@ impl<'a> Writer<'a> {
 
     /// Tells the returns up to a time.
     fn catch_up(&mut self, time_ns: u64) -> Result<(), ExportError> {
-        while let Some(&Reverse((at_ns, _, thread))) = self.ahead.peek()
+        while let Some(&Reverse((at_ns, number))) = self.ahead.peek()
             && at_ns <= time_ns
         {
             self.ahead.pop();
-            if let Some(payload) = self.waiting.get_mut(thread).and_then(Option::take) {
+            if let Some((thread, payload)) = self.waiting.remove(&number) {
                 self.event(self.tid(thread), at_ns, payload)?;
             }
         }
@@ -144,14 +145,11 @@ impl<'a> Writer<'a> {
             StepKind::Exit { span, leaf: true, detail } => {
                 let payload = self.call(thread, span.function, span.call, *detail);
                 self.event(self.tid(thread), span.start_ns, payload)?;
-                if let (End::Return, Some(slot)) = (span.end, self.waiting.get(thread)) {
-                    debug_assert!(slot.is_none(), "a thread's next step comes after its return");
+                if span.end == End::Return {
                     let payload = self.ret(thread, span);
-                    if let Some(slot) = self.waiting.get_mut(thread) {
-                        *slot = Some(payload);
-                    }
                     self.count += 1;
-                    self.ahead.push(Reverse((span.end_ns, self.count, thread)));
+                    self.waiting.insert(self.count, (thread, payload));
+                    self.ahead.push(Reverse((span.end_ns, self.count)));
                 }
                 Ok(())
             }

@@ -1,6 +1,7 @@
-//! Common Trace Format 1.8: a folder with a stream of packets for each thread, and their description.
+//! Common Trace Format 1.8: a folder with a stream of packets for each stack of each thread, and their description.
 //!
-//! Invariant: one file is open at a time; the description comes last, so that a folder without one is not whole.
+//! Invariant: only the files of one thread are open at a time; the description comes last, so that a folder without one
+//! is not whole.
 
 mod metadata;
 mod packet;
@@ -26,12 +27,20 @@ pub(super) fn export(trace: &Trace, selection: &Selection, dir: &Path) -> Result
     let known = u32::try_from(trace.functions().known().len()).unwrap_or(u32::MAX);
     // Readers count from 1970, with a sign.
     let latest_ns = u64::try_from(i128::from(i64::MAX) - names::wall_offset_ns(trace).max(0)).unwrap_or(0);
-    let writer = Writer { dir, latest_ns, uuid: metadata::uuid(trace), packets: None, functions: known, bytes: 0 };
-    let (writer, outcome) = lead(trace, selection, &switches, writer)?;
+    let writer = Writer {
+        dir,
+        latest_ns,
+        uuid: metadata::uuid(trace),
+        thread: None,
+        stacks: Vec::new(),
+        functions: known,
+        bytes: 0,
+    };
+    let (writer, exported) = lead(trace, selection, &switches, writer)?;
     let path = dir.join("metadata");
     let text = metadata::text(trace, writer.functions);
     std::fs::write(&path, &text).map_err(|source| ExportError::File { path, source })?;
-    Ok(Exported { outcome, bytes: writer.bytes + text.len() as u64 })
+    Ok(Exported { bytes: writer.bytes + text.len() as u64, ..exported })
 }
 
 struct Writer<'a> {
@@ -39,30 +48,40 @@ struct Writer<'a> {
     uuid: [u8; 16],
     /// Later times cannot be told.
     latest_ns: u64,
-    packets: Option<Packets<File>>,
+    thread: Option<Thread>,
+    /// By stack.
+    stacks: Vec<Packets<File>>,
     /// The greatest function number, and one more.
     functions: u32,
     bytes: u64,
 }
 
 impl Writer<'_> {
-    fn packets(&mut self) -> Result<&mut Packets<File>, ExportError> {
+    /// The packets of a stack; there are those of all stacks before it.
+    fn packets(&mut self, stack: u32) -> Result<&mut Packets<File>, ExportError> {
+        while self.stacks.len() <= stack as usize {
+            let Some(thread) = &self.thread else { break };
+            let number = u32::try_from(self.stacks.len()).unwrap_or(u32::MAX);
+            let name = if number == 0 { String::new() } else { format!("_{}", number + 1) };
+            let file = create(&self.dir.join(format!("thread_{}{name}", thread.id)))?;
+            let ids = (names::pid(thread), thread.tid, thread.id);
+            self.stacks.push(Packets::new(file, self.uuid, ids, &thread.name, self.latest_ns));
+        }
         // There is one from a thread's beginning to its end.
-        self.packets.as_mut().ok_or(ExportError::Changed)
+        self.stacks.get_mut(stack as usize).ok_or(ExportError::Changed)
     }
 
     fn event(
         &mut self,
         id: u8,
         time_ns: u64,
-        function: Option<FunctionIndex>,
+        stack: u32,
+        function: FunctionIndex,
     ) -> Result<&mut Packets<File>, ExportError> {
-        self.functions = self.functions.max(function.map_or(0, |function| function.saturating_add(1)));
-        let packets = self.packets()?;
+        self.functions = self.functions.max(function.saturating_add(1));
+        let packets = self.packets(stack)?;
         packets.event(id, time_ns)?;
-        if let Some(function) = function {
-            packets.bytes(&function.to_le_bytes());
-        }
+        packets.bytes(&function.to_le_bytes());
         Ok(packets)
     }
 }
@@ -73,17 +92,16 @@ fn text(value: Option<serde_json::Value>) -> String {
 
 impl Sink for Writer<'_> {
     const VALUES: bool = true;
+    const NESTS: bool = true;
 
     fn thread(&mut self, thread: &Thread) -> Result<(), ExportError> {
-        let file = create(&self.dir.join(format!("thread_{}", thread.id)))?;
-        let ids = (names::pid(thread), thread.tid, thread.id);
-        self.packets = Some(Packets::new(file, self.uuid, ids, &thread.name, self.latest_ns));
-        Ok(())
+        self.thread = Some(thread.clone());
+        self.packets(0).map(drop)
     }
 
     fn begin(&mut self, begin: &Begin) -> Result<(), ExportError> {
         let call = &begin.call;
-        let packets = self.event(0, call.start_ns, Some(call.function))?;
+        let packets = self.event(0, call.start_ns, begin.stack, call.function)?;
         packets.bytes(&begin.stack.to_le_bytes());
         packets.bytes(&call.depth.to_le_bytes());
         packets.bytes(&call.number.to_le_bytes());
@@ -93,7 +111,7 @@ impl Sink for Writer<'_> {
 
     fn end(&mut self, ended: &Ended) -> Result<(), ExportError> {
         let span = &ended.span;
-        let packets = self.event(1, span.end_ns, Some(span.function))?;
+        let packets = self.event(1, span.end_ns, ended.stack, span.function)?;
         packets.bytes(&ended.stack.to_le_bytes());
         packets.bytes(&span.depth.to_le_bytes());
         for number in [span.number, span.duration_ns(), span.self_ns()] {
@@ -110,7 +128,7 @@ impl Sink for Writer<'_> {
             MarkKind::UnmatchedReturn => 4,
             MarkKind::Unknown => 5,
         };
-        let packets = self.event(id, mark.time_ns, Some(mark.function))?;
+        let packets = self.event(id, mark.time_ns, 0, mark.function)?;
         if id == 2 {
             let signal = signal.copied().unwrap_or_default();
             packets.bytes(&signal.number.to_le_bytes());
@@ -121,15 +139,16 @@ impl Sink for Writer<'_> {
     }
 
     fn gap(&mut self, gap: &Gap) -> Result<(), ExportError> {
-        self.packets()?.lose(gap.count)?;
-        let packets = self.event(3, gap.time_start_ns, None)?;
+        let packets = self.packets(0)?;
+        packets.lose(gap.count)?;
+        packets.event(3, gap.time_start_ns)?;
         packets.bytes(&gap.count.to_le_bytes());
         packets.bytes(&gap.time_end_ns.to_le_bytes());
         Ok(())
     }
 
     fn thread_end(&mut self) -> Result<(), ExportError> {
-        if let Some(packets) = self.packets.take() {
+        for packets in self.stacks.drain(..) {
             self.bytes += packets.finish()?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Packets of a CTF stream: events of one thread, and how many were lost before their end.
+//! Packets of a CTF stream: events of one stack of a thread, and how many were lost before their end.
 //!
 //! ```text
 //! │ magic 4 │ uuid 16 │ stream 4 │ begin 8 │ end 8 │ content bits 8 │ packet bits 8 │ lost 8 │ pid 4 │ tid 4 │ thread 4 │
@@ -12,7 +12,7 @@ use std::io::{self, Write};
 /// First bytes of every packet.
 const MAGIC: u32 = 0xc1fc_1fc1;
 /// A packet is written once it has so many bytes.
-const FULL: usize = 256 * 1024;
+const FULL: usize = 64 * 1024;
 /// Where the numbers begin that are known only at the end.
 const CONTEXT: usize = 24;
 

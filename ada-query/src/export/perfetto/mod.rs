@@ -41,8 +41,8 @@ pub(super) fn export<W: Write>(trace: &Trace, selection: &Selection, out: W) -> 
     let switches = Switches::find(trace, selection);
     let mut writer = Writer::new(trace, out);
     writer.clocks()?;
-    let (writer, outcome) = lead(trace, selection, &switches, writer)?;
-    Ok(Exported { outcome, bytes: writer.out.finish()? })
+    let (writer, exported) = lead(trace, selection, &switches, writer)?;
+    Ok(Exported { bytes: writer.out.finish()?, ..exported })
 }
 
 struct Writer<'a, W: Write> {
@@ -277,6 +277,7 @@ impl<'a, W: Write> Writer<'a, W> {
 
 impl<W: Write> Sink for Writer<'_, W> {
     const VALUES: bool = true;
+    const NESTS: bool = true;
 
     fn thread(&mut self, thread: &Thread) -> Result<(), ExportError> {
         self.describe_process(names::pid(thread))?;

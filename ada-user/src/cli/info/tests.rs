@@ -82,6 +82,7 @@ fn manifest() -> Manifest {
                 time_start_ns: FIRST - 1_000,
                 time_end_ns: FIRST + 1_000,
             }],
+            details: 0,
         },
         ..Manifest::default()
     }

@@ -108,6 +108,13 @@ fn tell(path: &Path, format: Format, exported: &Exported) {
             format.name()
         );
     }
+    if exported.cut_short > 0 {
+        eprintln!(
+            "{} cut short: stacks take turns in a thread, and {} wants calls to nest; csv, jsonl and chrome have the times",
+            plural(exported.cut_short, "call"),
+            format.name()
+        );
+    }
     eprint!("{}", notes::text(accounting));
 }
 

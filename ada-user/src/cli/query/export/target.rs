@@ -109,7 +109,8 @@ fn is_ours(name: &str, format: Format) -> bool {
     match format {
         Format::Ctf => {
             let number = name.strip_prefix("thread_").map(str::as_bytes);
-            name == "metadata" || number.is_some_and(|number| number.iter().all(u8::is_ascii_digit))
+            name == "metadata"
+                || number.is_some_and(|number| number.iter().all(|byte| byte.is_ascii_digit() || *byte == b'_'))
         }
         _ => matches!(name, "events.bin" | "trace.json"),
     }
