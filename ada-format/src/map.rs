@@ -1,12 +1,18 @@
 //! The bytes of a file, for readers: mapped if the file is large, copied if it is small.
 //!
-//! Invariant: the one place with `unsafe` in this crate. A view is as long as the file was when it was opened.
+//! Invariant: with `map/sigbus.rs` the one place with `unsafe` in this crate. A view is as long as the file was when it was
+//! opened; if the file is cut after that, what is gone reads as zeros and [`is_cut`] says so.
+
+mod live;
+mod sigbus;
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use memmap2::Mmap;
+
+use self::live::Watched;
 
 /// Below this a copy costs less than a mapping, of which a process may have only some 65 000.
 const MAPPED_FROM: u64 = 32 * 1024;
@@ -17,7 +23,8 @@ pub struct FileBytes(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Mapped(Mmap),
+    /// Is forgotten before it is unmapped.
+    Mapped(#[expect(dead_code, reason = "what it does is done by dropping it")] Watched, Mmap),
     Copied(Box<[u8]>),
 }
 
@@ -38,12 +45,20 @@ impl FileBytes {
         // when somebody damages it on purpose: the recorder appends; it rewrites the header once, of which readers
         // take a copy; and it sets an index event's `detail_seq`, a number of four bytes, once from none. A reader
         // may see either or a mixture, and looks up none of them without checking. A file that somebody cuts while it
-        // is mapped ends in SIGBUS, not in wrong memory; a recorder cuts only what a failed write has left behind, and
-        // `recover` works only on sessions nobody records.
+        // is mapped reads as zeros from there on, by way of SIGBUS (`sigbus.rs`); a recorder cuts only what a failed
+        // write has left behind, and `recover` works only on sessions nobody records.
         #[expect(unsafe_code, reason = "there is no safe way to map a file")]
         let map = unsafe { Mmap::map(&file)? };
-        Ok(Self(Kind::Mapped(map)))
+        sigbus::install();
+        let bytes = map.as_ptr_range();
+        Ok(Self(Kind::Mapped(Watched::new(bytes.start.expose_provenance(), bytes.end.addr()), map)))
     }
+}
+
+/// Whether these bytes are a mapped file's that was found to be shorter than it was.
+#[inline]
+pub(crate) fn is_cut(bytes: &[u8]) -> bool {
+    live::is_cut(bytes)
 }
 
 /// Reads at most `length` bytes: what a growing file gains meanwhile is left out.
@@ -57,7 +72,7 @@ impl AsRef<[u8]> for FileBytes {
     #[inline]
     fn as_ref(&self) -> &[u8] {
         match &self.0 {
-            Kind::Mapped(map) => map,
+            Kind::Mapped(_, map) => map,
             Kind::Copied(bytes) => bytes,
         }
     }

@@ -22,10 +22,18 @@ const BLOCK: usize = 128 * 1024;
 const REWINDS: u32 = 100;
 
 /// The detail files of a thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Details {
     parts: Vec<(u32, PathBuf)>,
     current: Option<(u32, DetailCursor)>,
+    block: usize,
+}
+
+impl Default for Details {
+    /// Those of no thread.
+    fn default() -> Self {
+        Self { parts: Vec::new(), current: None, block: BLOCK }
+    }
 }
 
 impl Details {
@@ -33,13 +41,20 @@ impl Details {
     #[must_use]
     pub fn new(thread: &Thread) -> Self {
         let parts = thread.parts.iter().filter_map(|part| Some((part.id, part.detail.clone()?)));
-        Self { parts: parts.collect(), current: None }
+        Self { parts: parts.collect(), ..Self::default() }
     }
 
     /// That of one part.
     #[must_use]
     pub fn of_part(part: &Part) -> Self {
-        Self { parts: part.detail.iter().map(|path| (part.id, path.clone())).collect(), current: None }
+        let parts = part.detail.iter().map(|path| (part.id, path.clone())).collect();
+        Self { parts, ..Self::default() }
+    }
+
+    /// Reads so many bytes at once, for when many threads are read side by side.
+    #[must_use]
+    pub fn in_blocks_of(self, block: usize) -> Self {
+        Self { block, ..self }
     }
 
     /// The first register of a return, whose detail is at position `seq`.
@@ -71,7 +86,7 @@ impl Details {
     fn cursor(&mut self, part: u32) -> Result<Option<&mut DetailCursor>, QueryError> {
         if self.current.as_ref().is_none_or(|(current, _)| *current != part) {
             let Some((_, path)) = self.parts.iter().find(|(id, _)| *id == part) else { return Ok(None) };
-            self.current = Some((part, DetailCursor::open(path)?));
+            self.current = Some((part, DetailCursor::new(path, self.block)));
         }
         Ok(self.current.as_mut().map(|(_, cursor)| cursor))
     }
@@ -126,8 +141,9 @@ impl<'a> RawDetail<'a> {
 /// Walks a detail file.
 #[derive(Debug)]
 struct DetailCursor {
+    /// Opened for each block: there may be more threads than a process may have open files.
     path: PathBuf,
-    file: File,
+    block: usize,
     /// What was read, and where it lies in the file.
     buffer: Vec<u8>,
     start: u64,
@@ -138,17 +154,9 @@ struct DetailCursor {
 }
 
 impl DetailCursor {
-    fn open(path: &Path) -> Result<Self, QueryError> {
-        let file = File::open(path).map_err(|source| QueryError::Io { path: path.to_owned(), source })?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            buffer: Vec::new(),
-            start: 0,
-            at: HEADER_SIZE as u64,
-            next: 0,
-            rewinds: 0,
-        })
+    fn new(path: &Path, block: usize) -> Self {
+        let (path, at) = (path.to_owned(), HEADER_SIZE as u64);
+        Self { path, block, buffer: Vec::new(), start: 0, at, next: 0, rewinds: 0 }
     }
 
     /// The event at a position; going back begins anew, which is refused where links are in no order at all.
@@ -200,15 +208,17 @@ impl DetailCursor {
 
     fn fill(&mut self, length: usize) -> Result<(), QueryError> {
         // What an event says of its length is not to be believed.
-        self.buffer.resize(length.clamp(BLOCK, 16 * BLOCK), 0);
+        self.buffer.resize(length.clamp(self.block, 16 * BLOCK), 0);
         self.start = self.at;
+        let failed = |source| QueryError::Io { path: self.path.clone(), source };
+        let file = File::open(&self.path).map_err(failed)?;
         let mut filled = 0;
         while let Some(rest) = self.buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.file.read_at(rest, self.start + filled as u64) {
+            match file.read_at(rest, self.start + filled as u64) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(QueryError::Io { path: self.path.clone(), source }),
+                Err(source) => return Err(failed(source)),
             }
         }
         self.buffer.truncate(filled);

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Mutex;
 
-use ada_format::manifest::{Function, Manifest};
+use ada_format::manifest::{Function, Manifest, Returns};
 
 /// A function's place in the flat arrays.
 pub type FunctionIndex = u32;
@@ -118,6 +118,12 @@ impl Functions {
                 About { id, name: None, demangled: None, module: self.module(id) }
             }
         }
+    }
+
+    /// Whether and how its returns are recorded.
+    #[must_use]
+    pub fn returns(&self, index: FunctionIndex) -> Returns {
+        self.known.get(index as usize).map_or(Returns::Unknown, |function| function.returns)
     }
 
     /// The number of the function with an id; functions that the manifest does not have get one.

@@ -133,7 +133,7 @@ impl<'a, V: Visitor> Reader<'a, V> {
             trace,
             thread,
             selection,
-            pairing: Pairing::new(trace.functions(), selection),
+            pairing: Pairing::new(trace.functions(), selection).exited_with(thread.exit_status),
             part: 0,
             gaps: 0,
             blocks: None,

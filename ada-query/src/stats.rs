@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use ada_format::manifest::{Form, Location, Signature};
+
 use crate::QueryError;
 use crate::detail::Details;
 use crate::functions::FunctionIndex;
@@ -316,9 +318,12 @@ impl Visitor for Collector<'_> {
             stats.open += u64::from(span.end.is_open());
         }
         if let Some(value) = value {
-            stats.values += 1;
-            stats.negative += u64::from(is_negative(value));
-            stats.null += u64::from(value == 0);
+            let known = self.trace.functions().known().get(span.function as usize);
+            if let Some((negative, null)) = judged(known.and_then(|known| known.signature.as_deref()), value) {
+                stats.values += 1;
+                stats.negative += u64::from(negative);
+                stats.null += u64::from(null);
+            }
         }
         if let Some(rate) = self.rate.filter(|_| !span.cut) {
             if stats.rate.is_empty() {
@@ -331,6 +336,28 @@ impl Visitor for Collector<'_> {
     }
 }
 
+/// Whether a value that was returned is negative, and whether it is null; none for a function that, by its signature, does
+/// not return one in the first register.
+fn judged(signature: Option<&Signature>, value: u64) -> Option<(bool, bool)> {
+    let Some(signature) = signature else { return Some((is_negative(value), value == 0)) };
+    let returned = signature.returns.as_ref()?;
+    returned.place.first().filter(|part| part.at == Location::Register(0))?;
+    // The register's upper bytes are nobody's.
+    let unused = 64 - 8 * returned.form.size().clamp(1, 8);
+    let value = value << unused;
+    match &returned.form {
+        Form::Signed { .. } | Form::Enum { .. } => Some((value.cast_signed() < 0, value == 0)),
+        // As mmap(2) says that it has failed.
+        Form::Pointer { .. } | Form::Reference { .. } | Form::CString | Form::Buffer { .. } => {
+            Some((value == u64::MAX, value == 0))
+        }
+        Form::Unsigned { .. } | Form::Octal { .. } | Form::Bool { .. } | Form::Char { .. } | Form::Flags { .. } => {
+            Some((false, value == 0))
+        }
+        _ => None,
+    }
+}
+
 /// As a number of 64 bits, or as one of 32 in a register whose upper half is empty.
 fn is_negative(value: u64) -> bool {
     value.cast_signed() < 0 || (value >> 31) == 1
@@ -339,6 +366,29 @@ fn is_negative(value: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signature_says_what_a_value_is() {
+        let returning = |form| Signature {
+            returns: Some(ada_format::manifest::Value {
+                form,
+                place: vec![ada_format::manifest::Part { at: Location::Register(0), offset: 0, size: 8 }],
+                ..Default::default()
+            }),
+            ..Signature::default()
+        };
+        let judge = |form, value| judged(Some(&returning(form)), value);
+        assert_eq!(judge(Form::Signed { size: 4 }, 0xdead_0000_ffff_ffff), Some((true, false)));
+        assert_eq!(judge(Form::Signed { size: 8 }, 0xffff_ffff), Some((false, false)));
+        assert_eq!(judge(Form::Signed { size: 4 }, 0xdead_0000_0000_0000), Some((false, true)));
+        assert_eq!(judge(Form::Unsigned { size: 8 }, u64::MAX), Some((false, false)));
+        assert_eq!(judge(Form::Bool { size: 1 }, 0xff00), Some((false, true)));
+        assert_eq!(judge(Form::Pointer { to: None }, 0xffff_8000_0000_0000), Some((false, false)));
+        assert_eq!(judge(Form::Pointer { to: None }, u64::MAX), Some((true, false)));
+        assert_eq!(judge(Form::Float { size: 8 }, 0), None);
+        assert_eq!(judged(Some(&Signature::default()), 0), None);
+        assert_eq!(judged(None, 0xffff_ffff), Some((true, false)));
+    }
 
     #[test]
     fn negative_numbers_of_both_widths() {

@@ -46,6 +46,8 @@ pub struct Thread {
     pub lost: u64,
     /// When calls that are open at the end have ended at the latest, in nanoseconds of the clock, and by what.
     pub end: (u64, End),
+    /// With which its process exited, if it did and that is known.
+    pub exit_status: Option<i32>,
 }
 
 /// A folder of a thread.
@@ -208,8 +210,8 @@ struct Maker<'a> {
     by_id: HashMap<u32, &'a ada_format::manifest::Thread>,
     continues: HashMap<u32, u32>,
     gaps: HashMap<u32, Vec<(u64, Gap)>>,
-    /// When a process ended, and how.
-    ends: HashMap<u32, (u64, End)>,
+    /// When a process ended, how, and with which exit status.
+    ends: HashMap<u32, (u64, End, Option<i32>)>,
     /// When the recording ended.
     end_ns: u64,
 }
@@ -225,7 +227,7 @@ impl<'a> Maker<'a> {
         gaps.values_mut().for_each(|gaps| gaps.sort_by_key(|(before, gap)| (*before, gap.time_start_ns)));
         let end_of = |process: &ada_format::manifest::Process| {
             let how = process.signal.map_or(End::Exit, |signal| End::Killed { signal });
-            Some((process.pid, (process.end_ns?, how)))
+            Some((process.pid, (process.end_ns?, how, process.exit_code)))
         };
         let last = session.time_range().map_or(0, |(_, last)| last);
         let anchor = manifest.clock.anchors.last().map_or(0, |anchor| anchor.boottime_ns);
@@ -252,7 +254,8 @@ impl<'a> Maker<'a> {
             name: entry.map_or_else(String::new, |entry| entry.name.clone()),
             parts: vec![part],
             lost: self.lost(reader.id()),
-            end: end.unwrap_or((self.end_ns, End::Recording)),
+            end: end.map_or((self.end_ns, End::Recording), |(time_ns, how, _)| (time_ns, how)),
+            exit_status: end.and_then(|(_, _, status)| status),
         }
     }
 

@@ -7,9 +7,9 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{Function, Manifest};
+use super::{FORMAT_VERSION, Function, Manifest};
 
 /// Name of the manifest in a session.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -44,6 +44,14 @@ pub enum ManifestError {
         path: PathBuf,
         /// What is wrong, with line and column.
         source: serde_json::Error,
+    },
+    /// It was written by a later version of the format, which means other things by the same words.
+    #[error("{} is of format version {found}, and this version reads up to 2: read it with a newer ada-trace", path.display())]
+    Newer {
+        /// The manifest.
+        path: PathBuf,
+        /// Its version.
+        found: String,
     },
     /// `functions_file` is not the name of a file beside the manifest.
     #[error("{}: functions_file is {found:?}, expected the name of a file beside it", path.display())]
@@ -85,7 +93,16 @@ impl Manifest {
     /// [`ManifestError`] that names the file.
     pub fn read(dir: &Path) -> Result<Self, ManifestError> {
         let path = dir.join(MANIFEST_FILE);
-        let mut manifest: Self = read_json(&path)?;
+        let manifest = read_json(&path);
+        let version = match &manifest {
+            Ok(Self { format_version, .. }) => Some(format_version.clone()),
+            // A newer one may have another shape.
+            Err(_) => read_json(&path).ok().map(|Version { format_version }| format_version),
+        };
+        if let Some(found) = version.filter(|version| is_newer(version)) {
+            return Err(ManifestError::Newer { path, found });
+        }
+        let mut manifest: Self = manifest?;
         if let Some(name) = &manifest.functions_file {
             if !is_plain_name(name) {
                 return Err(ManifestError::FunctionsFile { path, found: name.clone() });
@@ -95,6 +112,18 @@ impl Manifest {
         }
         Ok(manifest)
     }
+}
+
+/// All that is looked at of a manifest that cannot be read.
+#[derive(Deserialize)]
+struct Version {
+    format_version: String,
+}
+
+/// Whether the number before the point is greater than ours: a greater one behind it only adds keys.
+fn is_newer(version: &str) -> bool {
+    let major = |version: &str| version.split('.').next().and_then(|major| major.parse::<u64>().ok());
+    major(version) > major(FORMAT_VERSION)
 }
 
 /// Whether functions belong into a file of their own.

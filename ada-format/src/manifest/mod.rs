@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::file::read_json;
 pub use self::file::{FUNCTIONS_FILE, INLINE_FUNCTIONS, MANIFEST_FILE, ManifestError};
-pub use self::process::{Function, Module, Probe, Process, SkippedSymbol};
+pub use self::process::{Function, Module, Probe, Process, Returns, SkippedSymbol};
 pub use self::signature::{
     Condition, Field, Form, Location, MAX_ENUMERATORS, Named, Parameter, Part, Signature, Source, Value,
 };

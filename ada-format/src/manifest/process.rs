@@ -68,6 +68,30 @@ pub struct Module {
     pub bases: BTreeMap<u32, u64>,
 }
 
+/// How the ends of a function's calls are seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Returns {
+    /// By a return probe.
+    Probe,
+    /// By probes at its exits.
+    Exits,
+    /// They are not: its calls have no return events.
+    None,
+    /// The manifest does not say, or says something that this version does not know.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+impl Returns {
+    // By reference, for serde.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    fn is_unknown(&self) -> bool {
+        *self == Self::Unknown
+    }
+}
+
 /// A traced function.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -88,6 +112,9 @@ pub struct Function {
     pub size: u64,
     /// Offset in the module's file at which the probe sits.
     pub probe_offset: u64,
+    /// Whether and how its returns are recorded.
+    #[serde(skip_serializing_if = "Returns::is_unknown")]
+    pub returns: Returns,
     /// What it takes and gives back, if that was asked for and is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<Box<Signature>>,

@@ -51,8 +51,11 @@ impl<B: AsRef<[u8]>> DetailReader<B> {
     /// [`ReadError`] if they are not a detail file, or have a footer that disagrees with their length.
     pub fn from_bytes(bytes: B, path: impl Into<PathBuf>) -> Result<Self, ReadError> {
         let path = path.into();
-        let header = read_header(bytes.as_ref(), About(&path))?;
+        let about = About(&path);
+        let header = read_header(bytes.as_ref(), about)
+            .and_then(|header| about.check_intact(bytes.as_ref()).map(|()| header))?;
         let found = find_footer(bytes.as_ref(), &header);
+        about.check_intact(bytes.as_ref())?;
         if let Some((footer, end)) = &found {
             check_footer(footer, *end, About(&path))?;
         }
@@ -111,10 +114,22 @@ impl<B: AsRef<[u8]>> DetailReader<B> {
     /// [`ReadError`] with the value found and the one expected.
     pub fn verify(&self) -> Result<(), ReadError> {
         let Some(footer) = &self.footer else {
-            return Ok(());
+            return self.intact();
         };
-        self.check_walk()?;
-        About(&self.path).check_checksum(self.section(), self.end as u64, footer.checksum.get())
+        let about = About(&self.path);
+        let checked = self
+            .check_walk()
+            .and_then(|()| about.check_checksum(self.section(), self.end as u64, footer.checksum.get()));
+        self.intact().and(checked)
+    }
+
+    /// Fails if the file was cut after it was opened, and somebody has read what was behind: that reads as zeros. To be
+    /// asked after reading; costs next to nothing.
+    ///
+    /// # Errors
+    /// [`ReadError::Truncated`].
+    pub fn intact(&self) -> Result<(), ReadError> {
+        About(&self.path).check_intact(self.bytes.as_ref())
     }
 
     /// What errors call it.
@@ -211,7 +226,7 @@ fn read_header(bytes: &[u8], about: About<'_>) -> Result<DetailHeader, ReadError
     let (header, _) = DetailHeader::read_from_prefix(bytes).map_err(|_| about.too_short(bytes))?;
     about.check_magic(0, header.magic, DETAIL_MAGIC)?;
     about.check("endian", 4, header.endian.into(), LITTLE_ENDIAN.into())?;
-    about.check("version", 5, header.version.into(), VERSION.into())?;
+    about.check_version(header.version, VERSION)?;
     about.check("events_offset", 20, header.events_offset.get(), HEADER_SIZE as u64)?;
     Ok(header)
 }

@@ -28,6 +28,12 @@ pub enum ReadError {
         /// The header's length, in bytes.
         expected: u64,
     },
+    /// The file became shorter after it was opened.
+    #[error("{} was cut by somebody after it was opened: its end cannot be read any more", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+    },
     /// Four bytes that identify a part of the file are others.
     #[error(
         "{} at byte {offset}: found {:?}, expected {:?}",
@@ -42,6 +48,19 @@ pub enum ReadError {
         found: [u8; 4],
         /// What should be.
         expected: [u8; 4],
+    },
+    /// The file is of another version of the format.
+    #[error(
+        "{} is of file version {found}, and this version reads {expected}{}",
+        path.display(), if found > expected { ": read it with a newer ada-trace" } else { "" }
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u8,
+        /// The one that is known.
+        expected: u8,
     },
     /// A number in the file does not agree with the file or with this version of the format.
     #[error("{} at byte {offset}: {field} is {found}, expected {expected}", path.display())]
@@ -136,6 +155,14 @@ impl About<'_> {
         Err(ReadError::Magic { path: self.0.to_owned(), offset, found, expected })
     }
 
+    /// Fails unless the file's version is the known one.
+    pub(super) fn check_version(self, found: u8, expected: u8) -> Result<(), ReadError> {
+        if found == expected {
+            return Ok(());
+        }
+        Err(ReadError::Version { path: self.0.to_owned(), found, expected })
+    }
+
     /// Fails unless `bytes` have the footer's checksum.
     pub(super) fn check_checksum(self, bytes: &[u8], footer_offset: u64, expected: u32) -> Result<(), ReadError> {
         let found = crc32fast::hash(bytes);
@@ -143,6 +170,11 @@ impl About<'_> {
             return Ok(());
         }
         Err(ReadError::Checksum { path: self.0.to_owned(), offset: footer_offset + 4, found, expected })
+    }
+
+    /// Fails if these are bytes of a mapped file of which some are not in the file any more.
+    pub(super) fn check_intact(self, bytes: &[u8]) -> Result<(), ReadError> {
+        if crate::map::is_cut(bytes) { Err(ReadError::Truncated { path: self.0.to_owned() }) } else { Ok(()) }
     }
 
     pub(super) fn too_short(self, bytes: &[u8]) -> ReadError {

@@ -52,7 +52,9 @@ impl<B: AsRef<[u8]>> IndexReader<B> {
     /// [`ReadError`] if they are not an index, or have a footer that disagrees with their length.
     pub fn from_bytes(bytes: B, path: impl Into<PathBuf>) -> Result<Self, ReadError> {
         let path = path.into();
-        let parts = Parts::find(bytes.as_ref(), About(&path))?;
+        let parts = Parts::find(bytes.as_ref(), About(&path));
+        About(&path).check_intact(bytes.as_ref())?;
+        let parts = parts?;
         Ok(Self { bytes, path, parts })
     }
 
@@ -111,12 +113,22 @@ impl<B: AsRef<[u8]>> IndexReader<B> {
     /// Compares the events with the footer's checksum; reads all of them. Without a footer there is nothing to compare.
     ///
     /// # Errors
-    /// [`ReadError::Checksum`] with both values.
+    /// [`ReadError::Checksum`] with both values; [`ReadError::Truncated`].
     pub fn verify(&self) -> Result<(), ReadError> {
         let Some(footer) = self.footer() else {
-            return Ok(());
+            return self.intact();
         };
-        About(&self.path).check_checksum(self.section(), self.parts.end as u64, footer.checksum.get())
+        let checked = About(&self.path).check_checksum(self.section(), self.parts.end as u64, footer.checksum.get());
+        self.intact().and(checked)
+    }
+
+    /// Fails if the file was cut after it was opened, and somebody has read what was behind: that reads as zeros. To be
+    /// asked after reading; costs next to nothing.
+    ///
+    /// # Errors
+    /// [`ReadError::Truncated`].
+    pub fn intact(&self) -> Result<(), ReadError> {
+        About(&self.path).check_intact(self.bytes.as_ref())
     }
 
     /// What errors call it.
@@ -168,7 +180,7 @@ fn read_header(bytes: &[u8], about: About<'_>) -> Result<IndexHeader, ReadError>
     let (header, _) = IndexHeader::read_from_prefix(bytes).map_err(|_| about.too_short(bytes))?;
     about.check_magic(0, header.magic, INDEX_MAGIC)?;
     about.check("endian", 4, header.endian.into(), LITTLE_ENDIAN.into())?;
-    about.check("version", 5, header.version.into(), VERSION.into())?;
+    about.check_version(header.version, VERSION)?;
     about.check("event_size", 24, header.event_size.get().into(), INDEX_EVENT_SIZE as u64)?;
     about.check("events_offset", 32, header.events_offset.get(), HEADER_SIZE as u64)?;
     Ok(header)

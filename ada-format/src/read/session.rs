@@ -115,6 +115,12 @@ impl SessionReader {
         &self.broken
     }
 
+    /// What is wrong with threads whose files were cut after they were opened, as far as that was noticed while reading;
+    /// see [`ThreadReader::intact`].
+    pub fn cut(&self) -> impl Iterator<Item = ReadError> {
+        self.threads.iter().filter_map(|thread| thread.intact().err())
+    }
+
     /// Number of index events in all threads.
     #[must_use]
     pub fn event_count(&self) -> u64 {

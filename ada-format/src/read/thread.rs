@@ -101,7 +101,7 @@ impl<B: AsRef<[u8]>> ThreadReader<B> {
     ///
     /// # Errors
     /// [`ReadError::Link`] if the detail is another event's; [`ReadError`] if it should be there but the file is
-    /// damaged.
+    /// damaged; [`ReadError::Truncated`] if one of the files was cut.
     pub fn detail_of(&self, index_seq: u64) -> Result<Option<DetailEvent<'_>>, ReadError> {
         let Some(event) = self.index.get(index_seq) else {
             return Ok(None);
@@ -109,7 +109,9 @@ impl<B: AsRef<[u8]>> ThreadReader<B> {
         let (Some(seq), Some(detail)) = (event.detail(), &self.detail) else {
             return Ok(None);
         };
-        let Some(found) = detail.get(seq) else {
+        let found = detail.get(seq);
+        self.intact()?;
+        let Some(found) = found else {
             detail.check_walk()?;
             return Ok(None);
         };
@@ -137,6 +139,16 @@ impl<B: AsRef<[u8]>> ThreadReader<B> {
         link.check("index", "detail_seq", event.detail_seq.get().into(), detail_seq.into())?;
         link.check("index", "timestamp", event.timestamp_ns.get(), found.timestamp_ns())?;
         Ok(Some(event))
+    }
+
+    /// Fails if one of the files was cut after it was opened, and somebody has read what was behind: that reads as zeros.
+    /// To be asked after reading; costs next to nothing.
+    ///
+    /// # Errors
+    /// [`ReadError::Truncated`].
+    pub fn intact(&self) -> Result<(), ReadError> {
+        self.index.intact()?;
+        self.detail.as_ref().map_or(Ok(()), DetailReader::intact)
     }
 
     /// Compares both files with their checksums; reads all of them.

@@ -226,7 +226,10 @@ fn an_index_that_lies() {
     // 7 events: the footer begins at 64 + 7 * 32 = 288.
     assert_eq!(lie(false, 0, b"ATI3"), r#"index at byte 0: found "ATI3", expected "ATI2""#);
     assert_eq!(lie(false, 4, &[2]), "index at byte 4: endian is 2, expected 1");
-    assert_eq!(lie(false, 5, &[2]), "index at byte 5: version is 2, expected 1");
+    assert_eq!(
+        lie(false, 5, &[2]),
+        "index is of file version 2, and this version reads 1: read it with a newer ada-trace"
+    );
     assert_eq!(lie(false, 24, &[16]), "index at byte 24: event_size is 16, expected 32");
     assert_eq!(lie(false, 28, &[200]), "7 events", "the footer's count is the one that counts");
     assert_eq!(lie(false, 32, &u64s(72)), "index at byte 32: events_offset is 72, expected 64");

@@ -3,6 +3,7 @@
 //! Invariant: the fast code is compared with a naive oracle in [`model`], which knows the events as plain values.
 
 mod arbitrary_bytes;
+mod cut;
 mod disk_full;
 mod golden;
 mod killed;

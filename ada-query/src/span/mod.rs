@@ -11,6 +11,8 @@
 mod aside;
 mod pairing;
 
+use std::collections::BTreeMap;
+
 use ada_format::manifest::Gap;
 
 pub use self::pairing::Pairing;
@@ -228,8 +230,9 @@ pub trait Visitor {
 }
 
 /// What became of every event. `events` is the sum of `calls`, `returns`, `unwound`, `signals` and `unknown`; `spans`, those
-/// that the visitor got, is `calls` without `outside`, `unselected` and `too_short`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// that the visitor got, is `calls` without `outside`, `unselected` and `too_short`; `open` is what `exited`, `killed`,
+/// `running` and `cut_off` come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accounting {
     /// Events read.
     pub events: u64,
@@ -247,6 +250,14 @@ pub struct Accounting {
     pub lost: u64,
     /// Calls that were running at the end.
     pub open: u64,
+    /// Of these, those whose process exited, by its exit status, if that is known.
+    pub exited: BTreeMap<Option<i32>, u64>,
+    /// Those whose process was killed, by the signal's number.
+    pub killed: BTreeMap<i32, u64>,
+    /// Those that were running when the recording ended.
+    pub running: u64,
+    /// Those that were running when the time range ended.
+    pub cut_off: u64,
     /// Returns without a call.
     pub unmatched_returns: u64,
     /// Signals delivered.
@@ -277,6 +288,8 @@ impl Accounting {
             (&mut self.missed, other.missed),
             (&mut self.lost, other.lost),
             (&mut self.open, other.open),
+            (&mut self.running, other.running),
+            (&mut self.cut_off, other.cut_off),
             (&mut self.unmatched_returns, other.unmatched_returns),
             (&mut self.signals, other.signals),
             (&mut self.unknown, other.unknown),
@@ -289,6 +302,19 @@ impl Accounting {
         for (sum, more) in pairs {
             *sum += more;
         }
+        other.exited.iter().for_each(|(status, calls)| *self.exited.entry(*status).or_default() += calls);
+        other.killed.iter().for_each(|(signal, calls)| *self.killed.entry(*signal).or_default() += calls);
+    }
+
+    /// Counts a call that `end` found running, in a process with an exit status.
+    pub(crate) fn count_open(&mut self, end: End, status: Option<i32>) {
+        self.open += 1;
+        match end {
+            End::Exit => *self.exited.entry(status).or_default() += 1,
+            End::Killed { signal } => *self.killed.entry(signal).or_default() += 1,
+            End::Range => self.cut_off += 1,
+            _ => self.running += 1,
+        }
     }
 
     /// Whether it adds up: nothing was dropped silently.
@@ -296,9 +322,11 @@ impl Accounting {
     pub fn adds_up(&self) -> bool {
         let events = self.calls + self.returns + self.unwound + self.signals + self.unknown;
         let ends = self.returned + self.unwound + self.missed + self.lost + self.open;
+        let open = self.exited.values().sum::<u64>() + self.killed.values().sum::<u64>() + self.running + self.cut_off;
         let spans = self.spans + self.outside + self.unselected + self.too_short;
         self.events == events
             && self.calls == ends
+            && self.open == open
             && self.calls == spans
             && self.returns == self.returned + self.unmatched_returns
     }

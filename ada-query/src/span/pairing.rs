@@ -91,6 +91,8 @@ pub struct Pairing<'a, M> {
     /// Whether the time range has begun.
     loud: bool,
     counts: Accounting,
+    /// With which the thread's process exited.
+    exit_status: Option<i32>,
 }
 
 impl<'a, M: Copy + Default> Pairing<'a, M> {
@@ -110,7 +112,13 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
             last_ns: 0,
             loud: selection.from_ns == 0,
             counts: Accounting::default(),
+            exit_status: None,
         }
+    }
+
+    /// The thread's process exited with this status.
+    pub(crate) fn exited_with(self, exit_status: Option<i32>) -> Self {
+        Self { exit_status, ..self }
     }
 
     /// The time of the last event, in nanoseconds of the clock.
@@ -324,7 +332,7 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
             End::Unwound => self.counts.unwound += 1,
             End::Missed => self.counts.missed += 1,
             End::Lost => self.counts.lost += 1,
-            _ => self.counts.open += 1,
+            end => self.counts.count_open(end, self.exit_status),
         }
         if !frame.is_selected() {
             self.counts.unselected += 1;

@@ -3,6 +3,7 @@
 //! Invariant: the player knows each call's end before a recorder looks at it.
 
 use ada_format::layout::EventKind;
+use ada_format::manifest::{Manifest, Returns};
 use ada_query::select::Selection;
 use ada_query::span::End;
 use proptest::prelude::*;
@@ -160,4 +161,26 @@ fn a_killed_process_ends_its_calls() {
     recording.write(temp.path(), 1);
     let (list, _) = list(temp.path(), &Selection::default());
     assert_eq!((list.spans[0].end_ns, list.spans[0].end), (50, End::Killed { signal: 9 }));
+}
+
+#[test]
+fn the_manifest_says_whose_returns_are_recorded() {
+    let temp = tempfile::tempdir().unwrap();
+    let event = |time, function, depth| Event { time, function, kind: EventKind::Call, depth };
+    // Without the manifest's word function 0 looks as if its returns were recorded, and function 1 as if they were not.
+    let events = vec![event(10, 0, 0), event(20, 1, 1), event(30, 1, 1)];
+    let recording = Recording { ended: Some(100), ..Recording::of(events) };
+    let ends = |returns: [Returns; 2]| {
+        recording.write(temp.path(), 2);
+        let mut manifest = Manifest::read(temp.path()).unwrap();
+        manifest.functions.iter_mut().zip(returns).for_each(|(function, returns)| function.returns = returns);
+        manifest.write_atomic(temp.path()).unwrap();
+        let (list, _) = list(temp.path(), &Selection::default());
+        std::fs::remove_dir_all(temp.path().join("thread_0")).unwrap();
+        list.spans.iter().map(|span| (span.end_ns, span.end)).collect::<Vec<_>>()
+    };
+    let missed = (20, End::Missed);
+    assert_eq!(ends([Returns::Probe, Returns::Exits]), [(100, End::Exit), missed, (100, End::Exit)]);
+    assert_eq!(ends([Returns::Probe, Returns::None]), [(100, End::Exit), missed, (30, End::Missed)]);
+    assert_eq!(ends([Returns::None, Returns::None]), [(30, End::Missed), missed, (30, End::Missed)]);
 }

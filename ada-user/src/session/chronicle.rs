@@ -10,7 +10,7 @@ use std::{
 use ada_format::{
     layout::Arch,
     manifest::{
-        Anchor, Clock, Function, Gap, Host, Lost, Manifest, Module, Muted, Probe, Session, SessionStatus,
+        Anchor, Clock, Function, Gap, Host, Lost, Manifest, Module, Muted, Probe, Returns, Session, SessionStatus,
         SkippedSymbol, Thread, Tool,
     },
     read::IndexReader,
@@ -174,9 +174,18 @@ impl Chronicle {
             offset: function.offset,
             size: function.size,
             probe_offset: function.probe_offset,
+            returns: returns(&function.returns),
             signature: function.signature.clone(),
         };
         self.plan.functions.iter().map(function).collect()
+    }
+}
+
+fn returns(returns: &plan::Returns) -> Returns {
+    match returns {
+        plan::Returns::NotRecorded(_) => Returns::None,
+        plan::Returns::Probe => Returns::Probe,
+        plan::Returns::Exits(_) => Returns::Exits,
     }
 }
 

@@ -19,6 +19,7 @@ mod ifunc;
 mod kills;
 mod loss;
 mod midway;
+mod misasked;
 mod namespaces;
 mod placement;
 mod privileges;

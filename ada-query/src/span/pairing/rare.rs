@@ -2,6 +2,8 @@
 //!
 //! Invariant: a frame that comes back takes with it the time that its parent was given for it.
 
+use ada_format::manifest::Returns;
+
 use super::{ENTERED, Ending, Frame, MISSED, NO_NUMBER, Pairing, RETURNED};
 use crate::functions::FunctionIndex;
 use crate::span::aside::Kept;
@@ -35,8 +37,8 @@ impl<M: Copy + Default> Pairing<'_, M> {
 
     /// The thread's events have ended; at `end_ns` at the latest its calls did, too.
     ///
-    /// A function of which calls have ended before without a return is one whose returns are not recorded: its last call
-    /// may have ended long ago.
+    /// The last call of a function whose returns are not recorded may have ended long ago. Where the manifest does not say
+    /// which functions these are, they are those of which calls have ended before without a return.
     pub(crate) fn finish<V: Visitor<Mark = M>>(&mut self, end_ns: u64, end: End, visitor: &mut V) {
         for kept in self.aside.drain() {
             self.close_kept(&kept, visitor);
@@ -45,7 +47,11 @@ impl<M: Copy + Default> Pairing<'_, M> {
         let mut last_ns = self.last_ns;
         while let Some(frame) = self.frames.pop() {
             let seen = self.seen.get(frame.function as usize).copied().unwrap_or(0);
-            let known = seen & RETURNED != 0 || (seen & MISSED == 0 && !blind);
+            let known = match self.functions.returns(frame.function) {
+                Returns::None => false,
+                Returns::Probe | Returns::Exits => true,
+                Returns::Unknown => seen & RETURNED != 0 || (seen & MISSED == 0 && !blind),
+            };
             if known {
                 last_ns = last_ns.max(end_ns);
             }

@@ -111,7 +111,7 @@ fn unknown_function(id: u64) -> String {
 }
 
 /// Arguments of a call as the object `args`; what it gave back as `return`.
-fn typed<W: Write>(out: &mut Out<W>, values: &[(String, serde_json::Value)]) {
+pub(in crate::cli) fn typed<W: Write>(out: &mut Out<W>, values: &[(String, serde_json::Value)]) {
     if let [(name, value)] = values
         && name == ada_format::values::RETURN
     {

@@ -4,10 +4,10 @@
 //! exit status 2.
 
 mod gaps;
-mod jsonl;
+pub(super) mod jsonl;
 pub(super) mod range;
 mod selection;
-mod signals;
+pub(super) mod signals;
 mod text;
 
 use std::collections::BTreeMap;
@@ -103,6 +103,11 @@ impl Dump<'_> {
                 style.begin(&mut out)?;
             }
             let event = event(&merged, thread, &mut outcome.damage);
+            // After the event was read, so that it is one.
+            if let Err(error) = merged.thread.intact() {
+                outcome.damage.insert(thread, error.to_string());
+                continue;
+            }
             while let Some((gap, who)) = gaps.due(event.time_ns) {
                 style.lost(&mut out, gap, who)?;
             }

@@ -15,7 +15,7 @@ fn program_counter(registers: usize) -> Option<(usize, &'static str)> {
 }
 
 /// Which signal, why, at which address, and where it came.
-pub(super) fn describe(signal: &SignalEvent<'_>) -> String {
+pub(in crate::cli) fn describe(signal: &SignalEvent<'_>) -> String {
     let (number, code) = (signal.fixed.number.get(), signal.fixed.code.get());
     let mut text = format!("{} {}", name(number), code_name(number, code));
     if code > 0 && code != SI_KERNEL && matches!(number, 4 | 5 | 7 | 8 | 11) {

@@ -35,7 +35,9 @@ pub(crate) fn run(args: &InfoArgs) -> Result<ExitCode> {
     };
     io::stdout().write_all(text.as_bytes())?;
     let unreadable = broken(&session).map(|thread| thread.error.to_string());
-    let complaints: Vec<String> = unreadable.chain(facts.damage().iter().cloned()).collect();
+    let known = |text: &String| facts.damage().contains(text);
+    let cut = session.cut().map(|error| error.to_string()).filter(|text| !known(text));
+    let complaints: Vec<String> = unreadable.chain(facts.damage().iter().cloned()).chain(cut).collect();
     complaints.iter().for_each(|complaint| eprintln!("ada-trace: {complaint}"));
     Ok(if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
 }

@@ -11,6 +11,7 @@ mod progress;
 pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod timeline;
+mod values;
 pub(crate) mod verify;
 mod words;
 
@@ -135,7 +136,7 @@ fn explain(error: QueryError, trace: &Trace) -> anyhow::Error {
             let near = suggest::near(text.trim_matches(['/', '*']), names);
             match near.as_slice() {
                 [] => anyhow!("{error}; `ada-trace report --limit 0` lists them"),
-                near => anyhow!("{error}; there are {}", printable(&near.join(", "))),
+                near => anyhow!("{error}; did you mean {}?", printable(&near.join(", "))),
             }
         }
         QueryError::NoThread { .. } => {

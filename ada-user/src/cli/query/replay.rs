@@ -4,7 +4,8 @@
 //! # DURATION      TID   CALL
 //!               [ 4242] main() {
 //!    1.234 us   [ 4242]   malloc();
-//!    5.678 us   [ 4242] } /* main */
+//!   14.672 us   [ 4242]   open(path="/etc/hostname", flags=O_RDONLY) = 3;
+//!    5.678 us   [ 4242] } /* main() */
 //! ```
 //!
 //! Invariant: one line for each step; a duration stands where it is known.
@@ -21,7 +22,8 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::args::ReplayArgs;
-use super::words::{exact, name};
+use super::values::{Of, Values};
+use super::words::{exact, name, signal_name};
 use super::{Question, notes};
 use crate::cli::args::Format;
 use crate::cli::out::Out;
@@ -47,7 +49,7 @@ pub(super) fn print<W: Write>(question: &Question, args: &ReplayArgs, sink: W) -
     if args.print.format == Format::Text {
         printer.head(&mut out)?;
     }
-    let outcome = replay(&question.trace, &question.selection, |step| -> io::Result<bool> {
+    let mut outcome = replay(&question.trace, &question.selection, |step| -> io::Result<bool> {
         if printer.left == 0 {
             return Ok(false);
         }
@@ -58,6 +60,7 @@ pub(super) fn print<W: Write>(question: &Question, args: &ReplayArgs, sink: W) -
         }
         Ok(true)
     })?;
+    outcome.failed.append(&mut printer.values.failed);
     if args.print.format == Format::Jsonl {
         out.text(&notes::json(&outcome.accounting).to_string());
         out.end_line()?;
@@ -78,6 +81,7 @@ struct Printer<'a> {
     format: Format,
     full: bool,
     left: usize,
+    values: Values<'a>,
 }
 
 impl<'a> Printer<'a> {
@@ -100,6 +104,7 @@ impl<'a> Printer<'a> {
             format: args.print.format,
             full: args.print.full,
             left: args.print.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX),
+            values: Values::new(trace),
         };
         printer.functions = (0..trace.functions().known().len())
             .map(|index| printer.describe(u32::try_from(index).unwrap_or(u32::MAX)))
@@ -138,7 +143,7 @@ impl<'a> Printer<'a> {
         out.end_line()
     }
 
-    fn text<W: Write>(&self, out: &mut Out<W>, step: &Step) -> io::Result<()> {
+    fn text<W: Write>(&mut self, out: &mut Out<W>, step: &Step) -> io::Result<()> {
         if self.time {
             out.seconds(step.time_ns < self.first_ns, step.time_ns.abs_diff(self.first_ns), 3);
         }
@@ -151,14 +156,16 @@ impl<'a> Printer<'a> {
         out.text(" ");
         out.text(self.threads.get(step.thread).map_or("", String::as_str));
         match &step.kind {
-            StepKind::Enter { function, depth, .. } => {
+            StepKind::Enter { function, depth, call, detail, .. } => {
                 indent(out, *depth);
-                self.function(out, *function);
+                self.with_arguments(out, step.thread, Of { function: *function, part: call.part, detail: *detail });
                 out.text(" {");
             }
-            StepKind::Exit { span, leaf: true, .. } => {
+            StepKind::Exit { span, leaf: true, detail } => {
                 indent(out, span.depth);
-                self.function(out, span.function);
+                let of = Of { function: span.function, part: span.call.part, detail: *detail };
+                self.with_arguments(out, step.thread, of);
+                self.values.text(out, step.thread, returned(span));
                 out.text(";");
                 if span.end != End::Return {
                     out.text(" /* ");
@@ -168,7 +175,9 @@ impl<'a> Printer<'a> {
             }
             StepKind::Exit { span, leaf: false, .. } => {
                 indent(out, span.depth);
-                out.text("} /* ");
+                out.text("}");
+                self.values.text(out, step.thread, returned(span));
+                out.text(" /* ");
                 self.function(out, span.function);
                 if span.end != End::Return {
                     out.text(": ");
@@ -176,17 +185,18 @@ impl<'a> Printer<'a> {
                 }
                 out.text(" */");
             }
-            StepKind::Mark(mark) => out.text(match mark.kind {
-                MarkKind::Signal => "/* a signal is delivered */",
-                MarkKind::UnmatchedReturn => "/* a return without a call */",
-                MarkKind::Unknown => "/* an event of an unknown kind */",
-            }),
+            StepKind::Mark(mark) => match (mark.kind, self.values.signal(step.thread, mark)) {
+                (_, Some((signal, _))) => out.text(&format!("/* {signal} */")),
+                (MarkKind::Signal, None) => out.text("/* a signal is delivered */"),
+                (MarkKind::UnmatchedReturn, None) => out.text("/* a return without a call */"),
+                (MarkKind::Unknown, None) => out.text("/* an event of an unknown kind */"),
+            },
             StepKind::Gap(gap) => out.text(&format!("/* LOST: {} events */", gap.count)),
         }
         out.end_line()
     }
 
-    fn jsonl<W: Write>(&self, out: &mut Out<W>, step: &Step) -> io::Result<()> {
+    fn jsonl<W: Write>(&mut self, out: &mut Out<W>, step: &Step) -> io::Result<()> {
         out.text("{\"kind\":\"");
         out.text(match &step.kind {
             StepKind::Enter { .. } => "enter",
@@ -200,11 +210,18 @@ impl<'a> Printer<'a> {
         out.number(step.time_ns);
         out.text(self.threads.get(step.thread).map_or("", String::as_str));
         match &step.kind {
-            StepKind::Enter { function, depth, number, .. } => {
+            StepKind::Enter { function, depth, number, call, detail } => {
                 self.call(out, *function, *depth, *number);
+                self.values.json(out, step.thread, Of { function: *function, part: call.part, detail: *detail });
             }
-            StepKind::Exit { span, .. } => {
+            StepKind::Exit { span, detail, .. } => {
                 self.call(out, span.function, span.depth, span.number);
+                self.values.json(
+                    out,
+                    step.thread,
+                    Of { function: span.function, part: span.call.part, detail: *detail },
+                );
+                self.values.json(out, step.thread, returned(span));
                 out.text(",\"end\":\"");
                 out.text(span.end.name());
                 out.text("\",\"duration_ns\":");
@@ -216,7 +233,13 @@ impl<'a> Printer<'a> {
                     out.number(span.self_ns());
                 }
             }
-            StepKind::Mark(mark) => self.function(out, mark.function),
+            StepKind::Mark(mark) => {
+                self.function(out, mark.function);
+                if let Some((_, number)) = self.values.signal(step.thread, mark) {
+                    out.text(",\"signal\":");
+                    out.number(number.into());
+                }
+            }
             StepKind::Gap(Gap { count, time_end_ns, .. }) => {
                 out.text(",\"count\":");
                 out.number(*count);
@@ -226,6 +249,13 @@ impl<'a> Printer<'a> {
         }
         out.text("}");
         out.end_line()
+    }
+
+    /// A call's function, with what it was given, where that is known.
+    fn with_arguments<W: Write>(&mut self, out: &mut Out<W>, thread: usize, of: Of) {
+        if !self.values.text(out, thread, of) {
+            self.function(out, of.function);
+        }
     }
 
     fn call<W: Write>(&self, out: &mut Out<W>, function: FunctionIndex, depth: u32, number: u64) {
@@ -246,6 +276,11 @@ fn indent<W: Write>(out: &mut Out<W>, depth: u32) {
     }
 }
 
+/// Where is what a call gave back.
+fn returned(span: &Span) -> Of {
+    Of { function: span.function, part: span.ret.map_or(span.call.part, |ret| ret.part), detail: span.ret_detail }
+}
+
 /// What ended a call that did not return.
 fn how(span: &Span) -> String {
     match span.end {
@@ -254,7 +289,7 @@ fn how(span: &Span) -> String {
         End::Missed => "its return was not recorded".to_owned(),
         End::Lost => "its return was lost".to_owned(),
         End::Exit => "its process exited".to_owned(),
-        End::Killed { signal } => format!("signal {signal} killed its process"),
+        End::Killed { signal } => format!("{} killed its process", signal_name(signal)),
         End::Recording => "the recording ended".to_owned(),
         End::Range => "the time range ended".to_owned(),
     }

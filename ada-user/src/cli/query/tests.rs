@@ -107,7 +107,7 @@ CALLS      TOTAL       SELF     MEAN     MIN     P50      P95      P99       MAX
     1     500 ns     500 ns   500 ns  500 ns  500 ns   500 ns   500 ns    500 ns  thrower   app
 
 2 calls ended without a recorded return: counted, with the time up to the last event in it
-1 call still running at the end: counted, with the time up to there
+1 call ended by SIGKILL: counted, with the time up to there
 1 call left by unwinding
 "
     );
@@ -153,9 +153,93 @@ fn replay_nests_and_says_how_calls_ended() {
              [  42]   silent(); /* its return was not recorded */
              [  42]   silent(); /* its return was not recorded */
       200 ns [  42]   fact();
-   19.000 us [  42] } /* main(): signal 9 killed its process */
+   19.000 us [  42] } /* main(): SIGKILL killed its process */
 "
     );
+}
+
+#[test]
+fn what_ended_the_calls_that_ran_is_named() {
+    let temp = sample();
+    let dir = temp.path().to_str().unwrap();
+    let end = |how: &dyn Fn(&mut Process)| {
+        let mut manifest = Manifest::read(temp.path()).unwrap();
+        how(&mut manifest.process[0]);
+        manifest.write_atomic(temp.path()).unwrap();
+        printed(&["report", dir])
+    };
+    let text = end(&|process| (process.signal, process.exit_code) = (None, Some(3)));
+    assert!(text.contains("1 call ended by the process's exit with status 3: counted"), "{text}");
+    let text = end(&|process| process.exit_code = None);
+    assert!(text.contains("1 call ended by the process's exit: counted"), "{text}");
+    let text = end(&|process| (process.end_ns, process.signal) = (None, None));
+    assert!(text.contains("1 call still running when the recording ended: counted"), "{text}");
+    let text = printed(&["report", dir, "--to", "3us"]);
+    assert!(text.contains("still running when the time range ended: counted"), "{text}");
+}
+
+#[test]
+fn replay_shows_what_was_given_and_returned() {
+    let temp = typed_sample();
+    let dir = temp.path().to_str().unwrap();
+    assert_eq!(
+        printed(&["replay", dir]),
+        "\
+#  DURATION    TID   CALL
+             [  42] open(flags=5) {
+      100 ns [  42]   open(flags=6) = 7;
+             [  42] /* SIGSEGV SEGV_MAPERR at 0x10 */
+      500 ns [  42] } = -1 /* open() */
+"
+    );
+    let lines: Vec<serde_json::Value> = printed(&["replay", dir, "--format", "jsonl"])
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let kinds: Vec<_> = lines.iter().map(|line| line["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["enter", "leaf", "signal", "exit", "accounting"]);
+    assert_eq!(lines[0]["args"], serde_json::json!({ "flags": 5 }));
+    assert_eq!((&lines[1]["args"]["flags"], &lines[1]["return"]), (&serde_json::json!(6), &serde_json::json!(7)));
+    assert_eq!((&lines[2]["signal"], &lines[3]["return"]), (&serde_json::json!(11), &serde_json::json!(-1)));
+}
+
+/// A function with a signature that calls itself, and a signal.
+fn typed_sample() -> TempDir {
+    use ada_format::manifest::{Form, Location, Parameter, Part, Signature, Value};
+    use ada_format::write::{Detail, FunctionDetail, SignalDetail};
+    let temp = sample();
+    std::fs::remove_dir_all(thread_folder(temp.path(), 1)).unwrap();
+    let mut manifest = Manifest::read(temp.path()).unwrap();
+    manifest.threads.truncate(1);
+    let value = || Value {
+        form: Form::Signed { size: 4 },
+        place: vec![Part { offset: 0, size: 4, at: Location::Register(0) }],
+        ..Value::default()
+    };
+    let parameter = Parameter { name: "flags".into(), value: value(), ..Parameter::default() };
+    let signature = Signature { parameters: vec![parameter], returns: Some(value()), ..Signature::default() };
+    (manifest.functions[0].name, manifest.functions[0].signature) = ("open".into(), Some(Box::new(signature)));
+    manifest.write_atomic(temp.path()).unwrap();
+
+    let meta = ThreadMeta { thread_id: 42, arch: Arch::X86_64, os: Os::Linux, clock: ClockType::Boottime };
+    let folder = thread_folder(temp.path(), 0);
+    std::fs::remove_dir_all(&folder).unwrap();
+    let mut writer = ThreadWriter::create(&folder, &meta).unwrap();
+    let mut append = |time, kind, depth, register: i32| {
+        let mut regs = [0; 8];
+        regs[0] = u64::from(register.cast_unsigned());
+        let detail = Detail::Function(FunctionDetail { regs, ..FunctionDetail::default() });
+        writer.append_with_detail(time, 1 << 32, kind, depth, &detail).unwrap();
+    };
+    append(1_000, CALL, 0, 5);
+    append(1_100, CALL, 1, 6);
+    append(1_200, RETURN, 1, 7);
+    let signal = SignalDetail { number: 11, code: 1, fault_address: 16, ..SignalDetail::default() };
+    writer.append_with_detail(1_300, 1 << 32, EventKind::Exception, 0, &Detail::Signal(signal)).unwrap();
+    let detail = FunctionDetail { regs: [u64::from(u32::MAX), 0, 0, 0, 0, 0, 0, 0], ..FunctionDetail::default() };
+    writer.append_with_detail(1_500, 1 << 32, RETURN, 0, &Detail::Function(detail)).unwrap();
+    writer.finish().unwrap();
+    temp
 }
 
 #[test]
@@ -180,7 +264,7 @@ fn what_is_asked_for_in_vain_is_named() {
         let Some(Command::Report(args)) = cli.command else { panic!() };
         Question::new(args.session.as_deref(), &args.select).err().map(|error| error.to_string()).unwrap_or_default()
     };
-    assert!(complaint(&["-F", "thrown"]).ends_with("there are thrower"), "{}", complaint(&["-F", "thrown"]));
+    assert!(complaint(&["-F", "thrown"]).ends_with("did you mean thrower?"), "{}", complaint(&["-F", "thrown"]));
     assert!(complaint(&["--thread", "9"]).ends_with("it has 0, 1"));
     assert!(complaint(&["--pid", "9"]).ends_with("it has 42"));
     assert!(complaint(&["--from", "5s"]).starts_with("no events"));

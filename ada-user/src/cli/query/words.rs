@@ -57,6 +57,11 @@ pub(super) fn name(function: &About<'_>, full: bool) -> String {
     if full { name.into_owned() } else { shortened(&name, LONGEST_NAME).into_owned() }
 }
 
+/// Its name, such as SIGSEGV.
+pub(super) fn signal_name(number: i32) -> String {
+    ada_user::trigger::signal_name(number).map_or_else(|| format!("signal {number}"), str::to_owned)
+}
+
 /// Text of at most `width` characters: of longer ones, both ends.
 pub(super) fn shortened(text: &str, width: usize) -> Cow<'_, str> {
     let length = text.chars().count();
