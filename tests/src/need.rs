@@ -23,10 +23,15 @@ pub fn program(program: &str) -> bool {
     met(program, find(program))
 }
 
-/// Whether a file is there that `cargo xtask setup` fetches.
+/// Whether the machine has a reader that no package of the distribution brings: where it cannot be had, a test says so and
+/// passes, also where nothing else may be missing.
 #[must_use]
-pub fn file(path: &std::path::Path) -> bool {
-    met(&path.display().to_string(), path.is_file())
+pub fn foreign(what: &str, available: bool) -> bool {
+    if !available {
+        let test = std::thread::current().name().unwrap_or("?").to_owned();
+        writeln!(std::io::stderr(), "\n{test}: skipped: needs {what}").expect("stderr");
+    }
+    available
 }
 
 /// Whether a process that crashes leaves a core file in its working folder.

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::{apt, cmd};
 
 /// A program that the tests or the benches start, and the Debian package it is in.
-const PROGRAMS: [(&str, &str); 25] = [
+const PROGRAMS: [(&str, &str); 26] = [
     ("gcc", "gcc"),
     ("g++", "g++"),
     ("objdump", "binutils"),
@@ -33,6 +33,7 @@ const PROGRAMS: [(&str, &str); 25] = [
     ("babeltrace2", "babeltrace2"),
     ("node", "nodejs"),
     ("npm", "npm"),
+    ("jsonschema", "python3-jsonschema"),
 ];
 
 /// What npm has: readers of exports. Neither is part of the build.

@@ -235,13 +235,21 @@ fn flame_graphs_are_xml_as_wide_as_what_they_show() {
 fn of_npm(path: &str) -> Option<PathBuf> {
     let folder = tests::fixture::build_folder().parent()?.join("npm/node_modules");
     let file = folder.join(path);
-    need::file(&file).then_some(file)
+    need::foreign(&file.display().to_string(), file.is_file()).then_some(file)
+}
+
+/// The major version of node, if there is one.
+fn node_version() -> Option<u32> {
+    let output = Command::new("node").arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.trim().strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
 #[test]
 fn speedscope_files_fit_their_schema() {
     let Some(schema) = of_npm("speedscope/dist/release/file-format-schema.json") else { return };
-    if !need::works("python3-jsonschema", Command::new("python3").args(["-c", "import jsonschema"])) {
+    let imports = Command::new("python3").args(["-c", "import jsonschema"]).output();
+    if !need::foreign("python3-jsonschema", imports.is_ok_and(|output| output.status.success())) {
         return;
     }
     check_with("speedscope", &[], Some(&schema), nests);
@@ -265,7 +273,7 @@ fn firefox_profiles_weigh_what_calls_took() {
 #[test]
 fn firefox_profiler_loads_profiles() {
     let Some(program) = of_npm("@firefox-devtools/profiler-cli/dist/profiler-cli.js") else { return };
-    if !need::program("node") {
+    if !need::foreign("node 20", node_version() >= Some(20)) {
         return;
     }
     let scratch = Scratch::new();
