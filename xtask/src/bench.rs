@@ -4,6 +4,7 @@
 //! keeps nothing and judges no speed.
 
 mod attach;
+mod beside;
 mod fixture;
 mod format;
 mod hit;

@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::cmd;
 
+const HIT: &str = "xtask/fixtures/hit.c";
+
 /// The compiled programs.
 #[derive(Clone, Debug)]
 pub(super) struct Programs {
@@ -41,14 +43,14 @@ pub(super) fn compile(dir: &Path) -> Result<Programs> {
         bail!("the fixture's functions are x86_64 assembly; run this bench there");
     }
     let programs = Programs { plain: dir.join("hit"), instrumented: dir.join("hit-pg") };
-    gcc(&programs.plain, &[])?;
-    gcc(&programs.instrumented, &["-pg"])?;
+    gcc(HIT, &programs.plain, &[])?;
+    gcc(HIT, &programs.instrumented, &["-pg"])?;
     Ok(programs)
 }
 
-fn gcc(out: &Path, flags: &[&str]) -> Result<()> {
-    let mut command = cmd::command("gcc", &["-O2", "-pthread", "xtask/fixtures/hit.c", "-o"]);
-    cmd::run(command.arg(out).args(flags))
+/// Compiles a source of the workspace.
+pub(super) fn gcc(source: &str, out: &Path, flags: &[&str]) -> Result<()> {
+    cmd::run(cmd::command("gcc", &["-O2", "-pthread", source, "-o"]).arg(out).args(flags))
 }
 
 impl Fixture {

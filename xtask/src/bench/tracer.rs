@@ -263,7 +263,7 @@ fn interrupt(child: &mut Child) -> Result<()> {
 }
 
 /// From the manifest: the events of all threads, and the losses.
-fn seen_by_ada(session: &Path) -> Result<Seen> {
+pub(super) fn seen_by_ada(session: &Path) -> Result<Seen> {
     let manifest: Value = serde_json::from_str(&fs::read_to_string(session.join("manifest.json"))?)?;
     let threads = manifest["threads"].as_array().context("the manifest lists no threads")?;
     let events = threads.iter().filter_map(|thread| thread["event_count"].as_u64()).sum();
@@ -287,7 +287,7 @@ fn seen_by_bpftrace(out: &Path) -> Result<Seen> {
 }
 
 /// `[ perf record: Captured and wrote 17.5 MB out (200000 samples) ]`, and losses if there were.
-fn seen_by_perf(log: &str) -> Result<Seen> {
+pub(super) fn seen_by_perf(log: &str) -> Result<Seen> {
     let (_, samples) = log.rsplit_once(" (").context("perf names no samples")?;
     let events = samples.split(' ').next().and_then(|n| n.parse().ok()).context("perf names no samples")?;
     let lost = log.split("lost ").nth(1).and_then(|n| n.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
