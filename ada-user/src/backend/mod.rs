@@ -56,6 +56,11 @@ pub trait Running: Send {
     /// Tells the number of events lost so far; at any time it counts all that were lost before any event delivered.
     fn loss_gauge(&self) -> LossGauge;
 
+    /// The processes that were taken in while attaching, because those to be followed had made them before.
+    fn adopted(&self) -> &[u32] {
+        &[]
+    }
+
     /// Tells which processes are recorded, if new ones are followed.
     fn live_gauge(&self) -> Option<LiveGauge> {
         None

@@ -129,8 +129,8 @@ pub(crate) struct RecordArgs {
     /// Process to attach to, with all of its threads; repeatable
     #[arg(short, long, value_name = "PID", conflicts_with = "command")]
     pub(crate) pid: Vec<u32>,
-    /// Also record the processes that the targets make (fork, vfork, clone) and what these execute, until the last one has
-    /// ended. The probes are then in place for every process that uses the same files: those pay for each hit, too. A
+    /// Also record the processes that the targets have made and will make (fork, vfork, clone) and what these execute, until
+    /// the last one has ended. The probes are then in place for every process that uses the same files: those pay for each hit, too. A
     /// process that executes a program is stopped for a moment if a spec may mean something in it (docs/follow.md)
     #[arg(short, long)]
     pub(crate) follow_forks: bool,

@@ -13,7 +13,7 @@ use ada_user::{
     process::ProcessInfo,
     resolve::{self, DetailChoice, ReturnsPolicy},
     session::{SessionOptions, Summary, TraceSession},
-    target::Target,
+    target::{Target, descendants},
 };
 use anyhow::{Result, bail};
 
@@ -129,7 +129,11 @@ fn attached(args: &RecordArgs, mut wanted: Wanted) -> Result<Request> {
     pids.sort_unstable();
     pids.dedup();
     wanted.filters.check_threads(&pids)?;
-    let targets: Vec<Target> = pids.iter().map(|pid| Target::from_pid(*pid)).collect::<Result<_, _>>()?;
+    let mut targets: Vec<Target> = pids.iter().map(|pid| Target::from_pid(*pid)).collect::<Result<_, _>>()?;
+    if args.follow_forks {
+        // One that cannot be looked at has ended, or runs what cannot be traced.
+        targets.extend(descendants(&pids).into_iter().filter_map(|pid| Target::from_pid(pid).ok()));
+    }
     if wanted.options.returns == ReturnsPolicy::Auto && pids.iter().any(|pid| doctor::return_probes_kill(*pid)) {
         tell(
             "ada-trace: a seccomp filter could kill the target for a return probe on this kernel; recording at the exits\n",

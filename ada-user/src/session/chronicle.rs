@@ -51,9 +51,10 @@ impl Chronicle {
         }
     }
 
-    /// The probes are in place but for `refusals`: the recording counts from now.
-    pub(super) fn attached(&mut self, refusals: &[Refusal]) {
+    /// The probes are in place but for `refusals`, in the processes `adopted` as well: the recording counts from now.
+    pub(super) fn attached(&mut self, refusals: &[Refusal], adopted: &[u32]) {
         self.started = anchor();
+        self.processes.also(adopted.iter().map(|pid| ProcessInfo::read(*pid)));
         refusals.iter().for_each(|refusal| self.plan.refuse(refusal));
     }
 

@@ -215,7 +215,7 @@ impl TraceSession {
         let mut chronicle = Chronicle::begin(plan, pids, &options.processes);
         let mut running = backend.attach(plan, pids)?;
         let note = running.note();
-        chronicle.attached(running.refusals());
+        chronicle.attached(running.refusals(), running.adopted());
         let span = Arc::new(Span::begin());
         let books = Arc::<Books>::default();
         let probes = Probes::new(running.take_probes().map(|probes| Box::new(probes) as _));

@@ -48,11 +48,16 @@ impl Processes {
     /// Those that are recorded from the start.
     pub(super) fn begin(infos: impl Iterator<Item = ProcessInfo>) -> Self {
         let mut processes = Self { entries: Vec::new(), first: 0, live: HashMap::new(), next_thread: 0 };
-        for info in infos {
-            processes.add(Entry { info, ..Entry::default() });
-        }
-        processes.first = processes.entries.len();
+        processes.also(infos);
         processes
+    }
+
+    /// More that are recorded from the start; before anything is noted.
+    pub(super) fn also(&mut self, infos: impl Iterator<Item = ProcessInfo>) {
+        for info in infos {
+            self.add(Entry { info, ..Entry::default() });
+        }
+        self.first = self.entries.len();
     }
 
     /// Notes the end of one that was recorded from the start, as somebody saw it from outside; what the kernel tells of it

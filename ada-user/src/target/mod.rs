@@ -3,6 +3,7 @@
 //! Invariant: a target is a snapshot; it holds paths and ids, no open files.
 
 mod command;
+mod descendants;
 mod maps;
 mod process;
 mod root;
@@ -16,6 +17,7 @@ use crate::elf::{ElfError, FileId, Mapping};
 use crate::loader::{Environment, Loader, NameMatch, match_name};
 
 pub use command::program_of;
+pub use descendants::{descendants, has_ended};
 
 /// Why something cannot be traced.
 #[derive(Debug, thiserror::Error)]

@@ -144,6 +144,24 @@ fn children_of_a_process_that_runs() {
 }
 
 #[test]
+fn children_that_are_there_already_and_their_children() {
+    if !need::root() {
+        return;
+    }
+    let forks = Forks::new();
+    let arguments = forks.arguments("early", 0);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut target = fixture::waiting(&forks.program, &arguments, &forks.report(), forks.scratch.path());
+    let recorder = forks.trace().arg("-f").pid(target.pid());
+    target.tell("go");
+    drop(target.end().success());
+    let session = recorder.session().complete();
+    assert_eq!(forks.known().len(), 2);
+    assert_eq!(followed(&session), forks.known());
+    check_calls(&session, &forks.known());
+}
+
+#[test]
 fn without_f_children_are_not_recorded() {
     if !need::root() {
         return;

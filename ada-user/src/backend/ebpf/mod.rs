@@ -102,6 +102,7 @@ pub struct DetailLayout {
 pub struct EbpfRunning {
     merge: Merge<Ring>,
     losses: LossCounters,
+    adopted: Vec<u32>,
     live: Option<LiveGauge>,
     probes: Option<Probes>,
     refusals: Vec<Refusal>,
@@ -136,18 +137,20 @@ impl Backend for EbpfBackend {
         }
         sources.push(add_ring(&mut rings, possible, SPARE_RING, epoll.as_fd())?);
         let losses = LossCounters::new(&ebpf, possible)?;
-        let live = if self.follow { Some(follow::gauge(&ebpf)?) } else { None };
+        let mut followed = if self.follow { Some(follow::Followed::of(&ebpf)?) } else { None };
         // Children are recorded from their first instruction: the probes are there for every process, and the programs
         // look at whose they are.
         let scope = if self.follow { &attach::EVERYBODY } else { pids };
         let wanted = attach::Wanted { route: self.route, signals: follow.known != 0, captures: self.captures(plan) };
         let (mut probes, route) = attach::attach(ebpf, plan, scope, wanted)?;
+        let adopted = followed.as_mut().map_or(Vec::new(), |followed| followed.adopt(pids));
         let refusals = probes.take_refusals();
         let perf_probes = if route == Route::PerfEvent { sites::count(plan) * scope.len() as u64 } else { 0 };
         let mut running = EbpfRunning {
             merge: Merge::new(sources),
             losses,
-            live,
+            adopted,
+            live: followed.map(follow::Followed::gauge),
             probes: Some(probes),
             refusals,
             route,
@@ -315,6 +318,10 @@ impl Running for EbpfRunning {
 
     fn loss_gauge(&self) -> LossGauge {
         self.losses.gauge()
+    }
+
+    fn adopted(&self) -> &[u32] {
+        &self.adopted
     }
 
     fn live_gauge(&self) -> Option<LiveGauge> {
