@@ -1,15 +1,16 @@
 //! What changed between two sessions, function by function.
 //!
 //! Functions are the same if they have the same name and their modules the same file name: ids differ between builds.
-//! Whether durations changed is decided by the Mann-Whitney U test on the two distributions, in its normal approximation
-//! with correction for ties, at a level of 1 % for all functions together (Bonferroni). Consecutive calls resemble each
-//! other, so that among very many calls any difference passes such a test: a change must also be large enough, see
-//! [`LEAST_EFFECT`] and [`LEAST_SHIFT`]. Invariant: swapping the sessions swaps faster and slower, and nothing else.
+//! Whether durations changed is decided by the Mann-Whitney U test on the two distributions, and, for functions of whose
+//! calls only a few are long, by comparing how many of either session are among the longest ([`rank`](crate::rank)); at a
+//! level of 1 % for all tests together (Bonferroni). Consecutive calls resemble each other, so that among very many calls
+//! any difference passes such a test: a change must also be large enough, see [`LEAST_EFFECT`], [`LEAST_SHIFT`],
+//! [`LEAST_TAIL`]. Invariant: swapping the sessions swaps faster and slower, and nothing else.
 
 use std::collections::HashMap;
 
 use crate::functions::Functions;
-use crate::latency::Latency;
+use crate::rank::{Tail, mann_whitney, tails};
 use crate::stats::{FunctionStats, Report};
 
 /// The level of the test, for all functions together.
@@ -22,6 +23,13 @@ pub const LEAST_EFFECT: f64 = 0.06;
 /// And it must shift the mean or the median by at least this share.
 pub const LEAST_SHIFT: f64 = 0.03;
 
+/// A tail must be that many times as frequent in one session as in the other,
+pub const LEAST_TAIL: f64 = 1.5;
+/// and the mean must have shifted the same way by at least this share.
+pub const LEAST_TAIL_SHIFT: f64 = 0.1;
+/// Tests of one function, at most.
+const TESTS: usize = 3;
+
 /// What is to be said of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -29,6 +37,12 @@ pub enum Verdict {
     Slower,
     /// Its calls take less time in the second session.
     Faster,
+    /// Most of its calls take as long as before, but there are more or longer long ones: on average they take longer.
+    SlowerTail,
+    /// Most of its calls take as long as before, but there are fewer or shorter long ones: on average they take less time.
+    FasterTail,
+    /// Most of its calls changed one way, and the long ones, and with them the mean, the other.
+    Mixed,
     /// There is no difference, or none beyond noise.
     Same,
     /// It was called in the second session only.
@@ -40,12 +54,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Its name in outputs.
+    /// Its name in JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Slower => "slower",
             Self::Faster => "faster",
+            Self::SlowerTail => "slower_tail",
+            Self::FasterTail => "faster_tail",
+            Self::Mixed => "mixed",
             Self::Same => "same",
             Self::New => "new",
             Self::Gone => "gone",
@@ -73,6 +90,8 @@ pub struct Change {
     pub effect: Option<f64>,
     /// The probability of at least such a difference by chance alone, for independent calls.
     pub p_value: Option<f64>,
+    /// The longest calls, where those are what has changed.
+    pub tail: Option<Tail>,
 }
 
 impl Change {
@@ -108,6 +127,7 @@ pub fn diff(before: (&Report, &Functions), after: (&Report, &Functions)) -> Vec<
                 verdict: Verdict::Unknown,
                 effect: None,
                 p_value: None,
+                tail: None,
             });
             let into = if side == 0 { &mut change.before } else { &mut change.after };
             into.merge(&row.stats);
@@ -115,7 +135,7 @@ pub fn diff(before: (&Report, &Functions), after: (&Report, &Functions)) -> Vec<
     }
     let mut changes: Vec<Change> = changes.into_values().collect();
     let tests = changes.iter().filter(|change| can_be_tested(change)).count().max(1);
-    changes.iter_mut().for_each(|change| judge(change, LEVEL / tests as f64));
+    changes.iter_mut().for_each(|change| judge(change, LEVEL / (tests * TESTS) as f64));
     changes
         .sort_by_cached_key(|change| (std::cmp::Reverse(change.self_change_ns().unsigned_abs()), change.name.clone()));
     changes
@@ -136,14 +156,30 @@ fn judge(change: &mut Change, level: f64) {
         _ => {
             let (effect, p_value) = mann_whitney(&change.before.latency, &change.after.latency);
             (change.effect, change.p_value) = (Some(effect), Some(p_value));
+            change.tail = changed_tail(change, level);
             let large = (effect - 0.5).abs() >= LEAST_EFFECT && shift(change) >= LEAST_SHIFT;
-            match effect > 0.5 {
-                _ if p_value >= level || !large => Verdict::Same,
-                true => Verdict::Slower,
-                false => Verdict::Faster,
+            let middle = (p_value < level && large).then_some(effect > 0.5);
+            match (middle, change.tail.map(|tail| tail.after > tail.before)) {
+                (Some(slower), Some(longer)) if slower != longer => Verdict::Mixed,
+                (Some(true), _) => Verdict::Slower,
+                (Some(false), _) => Verdict::Faster,
+                (None, Some(true)) => Verdict::SlowerTail,
+                (None, Some(false)) => Verdict::FasterTail,
+                (None, None) => Verdict::Same,
             }
         }
     };
+}
+
+/// The tail that changed beyond noise, and the mean with it.
+fn changed_tail(change: &Change, level: f64) -> Option<Tail> {
+    let (before, after) = (change.before.latency.mean()?, change.after.latency.mean()?);
+    let shifted = before.max(after) >= before.min(after).max(1.0) * (1.0 + LEAST_TAIL_SHIFT);
+    let matters = |tail: &Tail| {
+        let large = tail.before.max(tail.after) >= LEAST_TAIL * tail.before.min(tail.after);
+        tail.p_value < level && large && shifted && (tail.after > tail.before) == (after > before)
+    };
+    tails(&change.before.latency, &change.after.latency).find(matters)
 }
 
 /// The greater shift of mean and median, as a share that is the same in both directions.
@@ -155,69 +191,15 @@ fn shift(change: &Change) -> f64 {
     mean.max(median.map_or(0.0, |(before, after)| ratio(before as f64, after as f64)))
 }
 
-/// The probability that a random value of `b` is greater than one of `a`, ties counted half; and how probable at least
-/// such a distance from one half is if both are of one distribution (two-sided).
-#[must_use]
-pub fn mann_whitney(a: &Latency, b: &Latency) -> (f64, f64) {
-    let (n, m) = (a.count() as f64, b.count() as f64);
-    let mut left = a.buckets().peekable();
-    let mut right = b.buckets().peekable();
-    let (mut below, mut wins, mut ties) = (0.0, 0.0, 0.0);
-    loop {
-        let next = match (left.peek(), right.peek()) {
-            (None, None) => break,
-            (Some(x), None) => x.0,
-            (None, Some(y)) => y.0,
-            (Some(x), Some(y)) => x.0.min(y.0),
-        };
-        let here = |bucket: Option<(u64, u64, u64)>| bucket.map_or(0.0, |(.., count)| count as f64);
-        let (x, y) = (here(left.next_if(|bucket| bucket.0 == next)), here(right.next_if(|bucket| bucket.0 == next)));
-        wins += y * (below + x / 2.0);
-        below += x;
-        let both = x + y;
-        ties += both * (both * both - 1.0);
-    }
-    if n == 0.0 || m == 0.0 {
-        return (0.5, 1.0);
-    }
-    let effect = wins / (n * m);
-    let all = n + m;
-    // Variance of U / (n m), corrected for ties.
-    let variance = ((all + 1.0) - ties / (all * (all - 1.0).max(1.0))) / (12.0 * n * m);
-    if variance <= 0.0 {
-        return (effect, 1.0);
-    }
-    (effect, two_sided((effect - 0.5).abs() / variance.sqrt()))
-}
-
-/// The probability that a standard normal variable is at least this far from 0.
-///
-/// Abramowitz and Stegun, 7.1.26: an error of less than 1.5e-7, which is far below any level in use; 0 from there on.
-fn two_sided(z: f64) -> f64 {
-    let x = z / std::f64::consts::SQRT_2;
-    let t = 1.0 / (1.0 + 0.327_591_1 * x);
-    let series = [1.061_405_429, -1.453_152_027, 1.421_413_741, -0.284_496_736, 0.254_829_592];
-    let polynomial = series.into_iter().fold(0.0, |sum, factor| (sum + factor) * t);
-    (polynomial * (-x * x).exp()).clamp(0.0, 1.0)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use crate::latency::Latency;
 
     fn latency(values: impl IntoIterator<Item = u64>) -> Latency {
         let mut latency = Latency::default();
         values.into_iter().for_each(|value| latency.add(value));
         latency
-    }
-
-    #[test]
-    fn the_normal_tail() {
-        for (z, p) in [(0.0, 1.0), (1.0, 0.317_310_5), (1.959_964, 0.05), (2.575_829, 0.01)] {
-            assert!((two_sided(z) - p).abs() < 1e-6, "{z}");
-        }
     }
 
     #[test]
@@ -237,6 +219,7 @@ mod tests {
                 verdict: Verdict::Unknown,
                 effect: None,
                 p_value: None,
+                tail: None,
             };
             judge(&mut change, LEVEL);
             change.verdict
@@ -247,26 +230,14 @@ mod tests {
         assert_eq!(verdict(spread(1200, 500), spread(1000, 500)), Verdict::Faster);
         // Significant, but too little to matter.
         assert_eq!(verdict(spread(100_000, 100_000), spread(100_050, 100_000)), Verdict::Same);
+        // Commits that wait for a disk, and those that have nothing to write.
+        let commits = |wait: u64| (0..5000).map(|n| if n % 7 == 0 { wait + n } else { 600 + n % 90 }).collect::<Vec<_>>();
+        assert_eq!(verdict(commits(1_000_000), commits(20_000)), Verdict::FasterTail);
+        assert_eq!(verdict(commits(20_000), commits(1_000_000)), Verdict::SlowerTail);
+        let later = commits(20_000).into_iter().map(|time| time + if time < 1000 { 200 } else { 0 }).collect();
+        assert_eq!(verdict(commits(1_000_000), later), Verdict::Mixed);
         assert_eq!(verdict(spread(1000, 19), spread(9000, 500)), Verdict::Unknown);
         assert_eq!(verdict(Vec::new(), spread(9000, 500)), Verdict::New);
         assert_eq!(verdict(spread(9000, 500), Vec::new()), Verdict::Gone);
-    }
-
-    proptest! {
-        #[test]
-        fn effects_are_counted_pairs(a in prop::collection::vec(0_u64..60, 1..40), b in prop::collection::vec(0_u64..60, 1..40)) {
-            let pairs = a.iter().flat_map(|x| b.iter().map(move |y| (x, y)));
-            let wins: f64 = pairs.map(|(x, y)| match x.cmp(y) {
-                std::cmp::Ordering::Less => 1.0,
-                std::cmp::Ordering::Equal => 0.5,
-                std::cmp::Ordering::Greater => 0.0,
-            }).sum();
-            let expected = wins / (a.len() * b.len()) as f64;
-            let (effect, p_value) = mann_whitney(&latency(a.iter().copied()), &latency(b.iter().copied()));
-            prop_assert!((effect - expected).abs() < 1e-9);
-            prop_assert!((0.0..=1.0).contains(&p_value));
-            let (turned, same) = mann_whitney(&latency(b), &latency(a));
-            prop_assert!((turned - (1.0 - expected)).abs() < 1e-9 && (same - p_value).abs() < 1e-9);
-        }
     }
 }

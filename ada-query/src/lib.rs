@@ -19,6 +19,7 @@ pub mod functions;
 pub mod latency;
 pub mod live;
 pub mod merge;
+pub mod rank;
 pub mod replay;
 pub mod run;
 pub mod select;

@@ -45,8 +45,7 @@ pub(crate) fn run(args: &DiffArgs) -> Result<ExitCode> {
 
 /// Whether there is anything to tell: durations that changed, or numbers of calls.
 fn is_news(change: &Change) -> bool {
-    matches!(change.verdict, Verdict::Slower | Verdict::Faster | Verdict::New | Verdict::Gone)
-        || change.before.calls != change.after.calls
+    !matches!(change.verdict, Verdict::Same | Verdict::Unknown) || change.before.calls != change.after.calls
 }
 
 fn text(changes: &[&Change], all: usize, sides: [(&Question, &Report); 2], args: &DiffArgs) -> String {
@@ -118,7 +117,7 @@ fn cells(change: &Change, full: bool) -> Vec<String> {
         shift,
         p99(before),
         p99(after),
-        change.verdict.name().to_owned(),
+        change.verdict.name().replace('_', " "),
         if full { name.into_owned() } else { shortened(&name, super::words::LONGEST_NAME).into_owned() },
         printable(change.module.as_deref().unwrap_or("?")).into_owned(),
     ]
@@ -135,6 +134,9 @@ fn jsonl(changes: &[&Change], reports: [&Report; 2], args: &DiffArgs) -> String 
             "verdict": change.verdict.name(),
             "effect": change.effect,
             "p_value": change.p_value,
+            "tail": change.tail.map(|tail| json!({
+                "before": tail.before, "after": tail.after, "p_value": tail.p_value,
+            })),
             "mean_shift": change.mean_shift(),
             "before": side(&change.before),
             "after": side(&change.after),
