@@ -170,6 +170,12 @@ impl CallStack {
         Err(u32::try_from(self.frames.len()).unwrap_or(u32::MAX))
     }
 
+    /// Whether such a return would be that of a known call.
+    #[must_use]
+    pub fn awaits(&self, sp: u64, function_id: u64) -> bool {
+        self.frames.iter().chain(&self.aside).any(|frame| frame.sp == sp && frame.function_id == function_id)
+    }
+
     /// Forgets all calls: the process executes another program.
     pub fn clear(&mut self) {
         self.frames.clear();

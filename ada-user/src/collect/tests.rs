@@ -212,6 +212,25 @@ fn a_goroutine_keeps_its_depth_on_another_thread() {
 }
 
 #[test]
+fn a_goroutine_returns_on_a_thread_that_has_done_nothing_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demux = demux(dir.path(), 0);
+    let on_stack = |tid, kind, below: u64| Record { stack: 5, ..record(tid, kind, 0u64.wrapping_sub(below)) };
+    // Of a call from before the recording.
+    demux.event(&on_stack(9, kind::RETURN, 300), More::Nothing);
+    demux.event(&on_stack(7, kind::CALL, 100), More::Nothing);
+    demux.event(&on_stack(7, kind::CALL, 200), More::Nothing);
+    demux.event(&on_stack(9, kind::RETURN, 50), More::Nothing);
+    demux.event(&on_stack(8, kind::RETURN, 200), More::Nothing);
+    demux.event(&on_stack(8, kind::RETURN, 100), More::Nothing);
+    demux.finish(clock::boottime_ns());
+    let (call, ret) = (EventKind::Call, EventKind::Return);
+    assert_eq!(read(dir.path(), 0), [(call, 0), (call, 1)]);
+    assert_eq!(read(dir.path(), 1), [(ret, 1), (ret, 0)]);
+    assert_eq!(demux.ledger().threads.len(), 2);
+}
+
+#[test]
 fn a_new_process_shares_no_folder_with_an_old_one_of_its_id_whose_end_was_lost() {
     let dir = tempfile::tempdir().unwrap();
     let mut demux = demux(dir.path(), 0);

@@ -200,7 +200,7 @@ impl Demux {
         }
         let place = match self.files.known(record.tgid, record.tid) {
             // The return of a call from before the recording must not make a folder for its thread.
-            None if record.kind == kind::RETURN && (self.lost)() == 0 && !self.failed() => return,
+            None if record.kind == kind::RETURN && (self.lost)() == 0 && !self.failed() && !self.moved(record) => return,
             None => self.files.begin(record.tgid, record.tid),
             known => known,
         };
@@ -247,6 +247,13 @@ impl Demux {
         if self.files.is_full(index) {
             self.go_on_in_next_folder(index);
         }
+    }
+
+    /// Whether it is the return of a call that a goroutine made in another thread.
+    #[cold]
+    fn moved(&self, record: &Record) -> bool {
+        let stack = self.stacks.get(&(record.tgid, record.stack));
+        stack.is_some_and(|stack| stack.awaits(record.sp, record.function_id))
     }
 
     /// Writes an event, and its detail where that goes now.
