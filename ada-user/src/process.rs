@@ -46,11 +46,20 @@ pub fn thread_name(pid: u32, tid: u32) -> Option<String> {
 
 fn arguments(pid: u32) -> Vec<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let text = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
-    if text.is_empty() {
-        return Vec::new();
+    split(&bytes)
+}
+
+/// A program that has written what it does over its arguments has filled up their room.
+fn split(bytes: &[u8]) -> Vec<String> {
+    let text = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+    let title = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    let is_title = title.contains(&b' ') && bytes.iter().skip(title.len()).all(|byte| *byte == 0);
+    let string = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match () {
+        () if text.is_empty() => Vec::new(),
+        () if is_title => vec![string(title.trim_ascii_end())],
+        () => text.split(|byte| *byte == 0).map(string).collect(),
     }
-    text.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()
 }
 
 /// Field `number` (from 1) of /proc/PID/stat, from the third on: the second may hold anything, in parentheses.
@@ -67,6 +76,14 @@ fn ticks_to_ns(ticks: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arguments_are_words_and_titles_are_whole() {
+        assert_eq!(split(b"a\0b c\0\0"), ["a", "b c", ""]);
+        assert_eq!(split(b"postgres: walwriter \0\0\0\0"), ["postgres: walwriter"]);
+        assert_eq!(split(b"postgres: walwriter    "), ["postgres: walwriter"]);
+        assert_eq!(split(b""), [""; 0]);
+    }
 
     #[test]
     fn knows_this_process() {

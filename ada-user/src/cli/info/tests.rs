@@ -44,7 +44,7 @@ fn manifest() -> Manifest {
         process: vec![
             process(42, Some(3), None, Some(1)),
             process(43, None, Some(11), Some(1)),
-            process(44, None, None, None),
+            Process { args: vec!["app: waiting for work".into()], ..process(44, None, None, None) },
         ],
         probes: vec![Probe {
             spec: "exe:work".into(),
@@ -134,7 +134,7 @@ fn text_for_people() {
 PID  PARENT  END                COMMAND
  42       1  exited with 3      /opt/app --fast
  43       1  killed by SIGSEGV  /opt/app --fast
- 44       1  went on            /opt/app --fast
+ 44       1  went on            app: waiting for work
 
 PROBE     FUNCTIONS  SKIPPED
 exe:work          1  memcpy (an IFUNC)

@@ -152,10 +152,17 @@ fn signal_name(signal: i32) -> String {
     ada_user::trigger::signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
 }
 
-/// The program's path and its arguments without the first, which is its name again.
+/// The program's path and its arguments without the first, which is its name again; of a program that has written what it
+/// does over its arguments (`postgres: walwriter`), that.
 fn command(process: &Process) -> String {
-    let words = [&process.executable].into_iter().chain(process.args.iter().skip(1));
-    cut(&printable(&words.map(String::as_str).collect::<Vec<_>>().join(" ")))
+    let arguments = process.args.join(" ");
+    let title = process.args.first().is_some_and(|first| first.contains(' '));
+    let words = process.args.iter().skip(1);
+    let text = match title {
+        true => arguments,
+        false => [&process.executable].into_iter().chain(words).map(String::as_str).collect::<Vec<_>>().join(" "),
+    };
+    cut(printable(&text).trim_end())
 }
 
 fn cut(text: &str) -> String {
