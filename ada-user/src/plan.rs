@@ -146,6 +146,8 @@ pub struct ProbeReport {
     pub skipped: Vec<Skipped>,
     /// How many it matched that are excluded.
     pub excluded: usize,
+    /// How many functions without a name there are where the spec, a pattern, found but few.
+    pub nameless: usize,
 }
 
 impl Plan {

@@ -29,6 +29,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
     let specs = choice::specs(specs, &args.choice)?;
     let plan = resolve::resolve(&specs, &[target.open()?], &choice::options(&args.choice, None)?)?;
     choice::tell_unused_symbols(&plan);
+    choice::tell_nameless(&plan);
     let text = match args.format {
         Format::Text => text(&plan),
         Format::Jsonl => jsonl(&plan),
@@ -322,7 +323,7 @@ mod tests {
         Plan {
             modules: vec![module],
             functions: vec![function, whole],
-            probes: vec![ProbeReport { spec: "exe:f".into(), functions: vec![id], skipped, excluded: 0 }],
+            probes: vec![ProbeReport { spec: "exe:f".into(), functions: vec![id], skipped, ..ProbeReport::default() }],
             ..Plan::default()
         }
     }

@@ -36,6 +36,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
     }
     let Request { plan, pids, gated, invoker, processes, wanted, filters } = prepare(args)?;
     choice::tell_unused_symbols(&plan);
+    choice::tell_nameless(&plan);
     detail::tell_untyped(&plan);
     if args.follow_forks && plan.functions.len() > MANY_EVERYWHERE && !args.quiet {
         let functions = summary::count(plan.functions.len() as u64);

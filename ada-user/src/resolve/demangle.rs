@@ -5,6 +5,7 @@
 
 use cpp_demangle::DemangleOptions;
 
+use super::nameless;
 use crate::pattern::Pattern;
 
 /// Longer symbols are left mangled.
@@ -146,12 +147,18 @@ pub(super) struct NamePattern {
     pattern: Pattern,
     /// The same for names that have lost their blanks and ABI tags; a regular expression sees readable names as they are.
     normal: Option<Pattern>,
+    nameless: bool,
 }
 
 impl NamePattern {
     pub(super) fn new(pattern: &Pattern) -> Self {
         let normal = (!pattern.is_regex()).then(|| Pattern::glob(&normalise(pattern.text())).ok()).flatten();
-        Self { pattern: pattern.clone(), normal }
+        Self { pattern: pattern.clone(), normal, nameless: nameless::are_meant_by(pattern) }
+    }
+
+    /// Whether it means functions without a name as well.
+    pub(super) fn means_nameless(&self) -> bool {
+        self.nameless
     }
 
     /// Whether the symbol matches as it is, or as its readable name: with parameters, or without them and the return type.

@@ -146,8 +146,8 @@ pub enum ResolveError {
     },
     /// No names in it at all.
     #[error(
-        "{module} is stripped, so '{function}' cannot be found by name: install its debug symbols, or give the \
-        function's address in the file as {spec_module}:+0xADDRESS"
+        "{module} is stripped, so '{function}' cannot be found by name: install its debug symbols, give its \
+        address in the file as {spec_module}:+0xADDRESS, or record all that have no name with '{spec_module}:sub_*'"
     )]
     Stripped {
         /// As typed.

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::catalogue::{Catalogue, Entry, Name};
 use super::demangle::{NamePattern, Wanted, demangle};
+use super::nameless;
 use crate::elf::{Elf, Symbol, SymbolFile, SymbolKind, SymbolTable, open_debug_file, split_version};
 use crate::placement::{Image, Targets};
 use crate::suggest;
@@ -28,6 +29,7 @@ pub(super) struct Code {
     symbols: Vec<Rc<SymbolFile>>,
     debug: OnceCell<Option<Elf>>,
     catalogue: OnceCell<Catalogue>,
+    nameless: OnceCell<Vec<Entry>>,
     targets: OnceCell<Targets>,
     disturbs_returns: OnceCell<bool>,
     is_go: OnceCell<bool>,
@@ -76,6 +78,7 @@ impl Code {
             symbols,
             debug: OnceCell::new(),
             catalogue: OnceCell::new(),
+            nameless: OnceCell::new(),
             targets: OnceCell::new(),
             disturbs_returns: OnceCell::new(),
             is_go: OnceCell::new(),
@@ -116,7 +119,16 @@ impl Code {
     /// The functions one of whose names matches, by address.
     pub(super) fn matching(&self, pattern: &NamePattern) -> Vec<Found> {
         let matches = |entry: &&Entry| entry.names.iter().any(|name| pattern.matches(&name.text));
-        self.catalogue().entries().iter().filter(matches).map(Found::of).collect()
+        let nameless = if pattern.means_nameless() { self.nameless() } else { &[] };
+        self.catalogue().entries().iter().chain(nameless).filter(matches).map(Found::of).collect()
+    }
+
+    /// The functions that have no name because it was stripped of them.
+    pub(super) fn nameless(&self) -> &[Entry] {
+        self.nameless.get_or_init(|| match self.is_stripped() && !self.is_go() {
+            true => nameless::functions(&self.elf, self.catalogue()),
+            false => Vec::new(),
+        })
     }
 
     /// The functions called `name`, which may end in a version.
@@ -148,6 +160,10 @@ impl Code {
         let exact: Vec<Found> = entries.clone().filter_map(|entry| Found::called(entry, |text| text == name)).collect();
         if !exact.is_empty() {
             return exact;
+        }
+        if nameless::is_name(name) {
+            let nameless = self.nameless().iter();
+            return nameless.filter_map(|entry| Found::called(entry, |text| text == name)).collect();
         }
         let wanted = Wanted::new(name);
         entries.filter_map(|entry| Found::called(entry, |text| wanted.matches(text))).collect()

@@ -11,6 +11,7 @@ mod excludes;
 mod functions;
 mod modules;
 mod named;
+mod nameless;
 mod returns;
 mod site;
 #[cfg(test)]
@@ -29,7 +30,6 @@ pub use returns::ReturnsPolicy;
 
 use crate::elf::{FileId, SymbolFile, SymbolKind};
 use crate::ifunc::Implementations;
-use crate::pattern::Pattern;
 use crate::plan::{Function, FunctionId, Module, ModuleId, Plan, ProbeReport, Skipped};
 use crate::spec::{FunctionSpec, ModuleSpec, ProbeSpec};
 use crate::target::{Target, TargetFile};
@@ -157,6 +157,9 @@ struct OpenFile {
     functions: u32,
 }
 
+/// A pattern that finds fewer functions than that in a stripped file is told of those without a name.
+const FEW: usize = 100;
+
 /// What a spec means in one file.
 #[derive(Default)]
 struct Means {
@@ -165,6 +168,8 @@ struct Means {
     skipped: Vec<(String, ResolveError)>,
     /// Functions that the excludes keep away.
     excluded: usize,
+    /// Functions without a name, where a pattern has found but few.
+    nameless: usize,
 }
 
 impl<'a> Planner<'a> {
@@ -263,6 +268,7 @@ impl<'a> Planner<'a> {
         first_error: &mut Option<ResolveError>,
     ) {
         report.excluded += found.excluded;
+        report.nameless += found.nameless;
         for (symbol, error) in found.skipped {
             report.skipped.push(Skipped { symbol, why: error.clause() });
             first_error.get_or_insert(error);
@@ -285,7 +291,7 @@ impl<'a> Planner<'a> {
                     ..Means::default()
                 });
             }
-            FunctionSpec::Pattern(pattern) => (self.matching(index, pattern), 0),
+            FunctionSpec::Pattern(pattern) => (code.matching(&NamePattern::new(pattern)), 0),
             FunctionSpec::Named { name, offset } => {
                 let lookup = code.find(name);
                 if lookup.functions.is_empty() {
@@ -298,6 +304,9 @@ impl<'a> Planner<'a> {
         let excludes = self.excludes_for(index, spec);
         let with_detail = self.with_detail(index);
         let by_pattern = matches!(spec.function, FunctionSpec::Pattern(_));
+        if by_pattern && found.len() < FEW && code.is_stripped() {
+            all.nameless = code.nameless().len().saturating_sub(found.len());
+        }
         for found in found {
             if excludes.names(&found) {
                 all.excluded += 1;
@@ -333,10 +342,6 @@ impl<'a> Planner<'a> {
             all.skipped.push((found.name.clone(), ResolveError::Ifunc { function, module, near }));
         }
         addresses.into_iter().map(|address| found.implemented_at(address, code)).collect()
-    }
-
-    fn matching(&self, index: usize, pattern: &Pattern) -> Vec<Found> {
-        self.files[index].code.matching(&NamePattern::new(pattern))
     }
 
     fn excludes_for(&self, index: usize, spec: &ProbeSpec) -> Named {

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::demangle::demangle;
 use super::error::ResolveError;
 use super::functions::{Code, Found};
-use super::{PlacementPolicy, ResolveOptions};
+use super::{nameless, PlacementPolicy, ResolveOptions};
 use crate::disasm::{self, Boundary, MAX_INSTRUCTION};
 use crate::elf::{Machine, UnwindStart};
 use crate::go;
@@ -284,9 +284,11 @@ fn entered(code: &Code, found: &Found, by_pattern: bool) -> Entered {
     if found.address == code.elf.entry() || is_part(&found.name) || named(&KEEP_RETURN_ADDRESS) {
         return Entered::Otherwise;
     }
+    // In a static program or a C library one of them may be setjmp.
+    let unknown = nameless::is_name(&found.name) && code.elf.dynamic().needed.is_empty();
     match code.elf.unwind_start(found.address) {
         UnwindStart::Part => Entered::Otherwise,
-        UnwindStart::Function if !named(&READ_RETURN_ADDRESS) => Entered::Called,
+        UnwindStart::Function if !unknown && !named(&READ_RETURN_ADDRESS) => Entered::Called,
         // Assembly that its author wrote no unwind table for, in a file that has one: whoever names it knows it.
         UnwindStart::Unknown if !(named(&READ_RETURN_ADDRESS) || by_pattern && code.elf.has_unwind_table()) => {
             Entered::Called

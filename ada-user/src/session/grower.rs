@@ -134,6 +134,7 @@ fn refused(new: &Plan, why: &str) -> Plan {
         spec: report.spec.clone(),
         functions: Vec::new(),
         excluded: report.excluded,
+        nameless: 0,
         skipped: report.functions.iter().filter_map(|id| skipped(*id)).collect(),
     };
     Plan { probes: new.probes.iter().map(report).collect(), ..Plan::default() }

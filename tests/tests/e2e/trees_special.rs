@@ -147,6 +147,24 @@ fn a_stripped_program_by_offsets() {
     }
 }
 
+/// All functions of a program without names go by their addresses; its own are among them, and their calls.
+#[test]
+fn a_stripped_program_by_its_unwind_table() {
+    if !need::root() {
+        return;
+    }
+    let whole = fixture::build("nested.c", &[]);
+    let scratch = Scratch::new();
+    let program = fixture::stripped(&whole);
+    let session = Trace::new(&scratch, ["exe:sub_*"]).launch(&program, [""; 0]).session().complete();
+    let name = |symbol: &str| format!("sub_{:x}", fixture::address(&whole, symbol));
+    for (symbol, calls) in [("main", 1), ("outer", 2), ("middle", 4), ("leaf", 7)] {
+        assert_eq!(session.calls(&name(symbol)), calls, "{symbol}");
+    }
+    let only = Trace::new(&scratch, [format!("exe:{}", name("middle"))]).launch(&program, [""; 0]).session().complete();
+    assert_eq!((only.calls(&name("middle")), only.count(Kind::Call), only.count(Kind::Return)), (4, 4, 4));
+}
+
 /// What would end a target that bears return probes (see the fixtures): how many calls there are, and as many returns
 /// where probes sit on the exits.
 fn counts_on_several_stacks(case: &Case, want: &[u64]) {
