@@ -223,6 +223,7 @@ impl IndexEvent {
 
     /// Position of the linked detail event, if there is one.
     #[must_use]
+    #[inline]
     pub fn detail(&self) -> Option<u32> {
         Some(self.detail_seq.get()).filter(|&seq| seq != NO_DETAIL)
     }

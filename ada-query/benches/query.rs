@@ -1,5 +1,5 @@
 //! `cargo bench -p ada-query --bench query -- [--short] [--json PATH] [--ada-trace PATH]`: one synthetic recording of 20 M
-//! events, opened, paired and reported; and each command's time and peak memory.
+//! events, opened, paired and reported; each command's time and peak memory; and some of them of 5 000 functions.
 //!
 //! Invariant: the files are in the page cache before anything is measured, and of several rounds the best counts: what
 //! else the machine does only adds.
@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use row::Row;
-use synthetic::Shape;
+use synthetic::{Calls, Shape};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -61,14 +61,17 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Options, Failu
 
 fn run(options: &Options) -> Result<(), Failure> {
     let temp = tempfile::Builder::new().prefix("ada-bench-").tempdir()?;
-    let (dir, other) = (temp.path().join("session"), temp.path().join("other"));
+    let [dir, other, many] = ["session", "other", "many"].map(|name| temp.path().join(name));
     let events = if options.short { 400_000 } else { 20_000_000 };
-    let shape = Shape { events, threads: 4, functions: 200 };
+    let shape = Shape { events, threads: 4, functions: 200, calls: Calls::Any };
     synthetic::write(&dir, shape)?;
     synthetic::write(&other, Shape { threads: 3, ..shape })?;
+    synthetic::write(&many, Shape { functions: 5000, calls: Calls::Few(3), ..shape })?;
     let mut rows = library::bench(&dir, if options.short { 1 } else { 9 })?;
     if let Some(program) = &options.ada_trace {
-        rows.extend(commands::bench(program, &dir, &other, if options.short { 1 } else { 5 })?);
+        let rounds = if options.short { 1 } else { 5 };
+        rows.extend(commands::bench(program, &dir, &other, rounds)?);
+        rows.extend(commands::bench_many(program, &many, rounds)?);
     }
     print!("{}", row::table(&rows));
     if let Some(path) = &options.json {

@@ -6,18 +6,14 @@
 //!
 //! Invariant: a duration that is told differs from the one recorded by less than 1 %; counts and sum are exact.
 
-/// Buckets for each doubling, as a power of two.
-const FINE: u32 = 6;
-const PER_DOUBLING: usize = 1 << FINE;
+mod counts;
+
+use self::counts::{Counts, FINE, PER_DOUBLING};
 
 /// A distribution of durations, in nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Latency {
-    /// Doublings from the first one that was needed on; the empty ones before take no room.
-    doublings: Vec<[u32; PER_DOUBLING]>,
-    first: usize,
-    /// Counts that a bucket could not hold.
-    overflow: Vec<(usize, u64)>,
+    counts: Counts,
     count: u64,
     sum: u128,
     least: u64,
@@ -28,36 +24,33 @@ impl Latency {
     /// Adds a duration.
     #[inline]
     pub fn add(&mut self, nanoseconds: u64) {
-        let bucket = bucket(nanoseconds);
-        let (doubling, within) = (bucket >> FINE, bucket & (PER_DOUBLING - 1));
-        let place = match self.doublings.get_mut(doubling.wrapping_sub(self.first)) {
-            Some(place) => place,
-            None => self.make(doubling),
-        };
-        // Always there: `within` is below the length.
-        if let Some(place) = place.get_mut(within) {
-            match place.checked_add(1) {
-                Some(more) => *place = more,
-                None => self.spill(bucket),
-            }
+        self.counts.add_one(bucket(nanoseconds));
+        self.widen(1, nanoseconds.into(), nanoseconds, nanoseconds);
+    }
+
+    /// Adds several durations.
+    pub(crate) fn add_all(&mut self, nanoseconds: &[u32]) {
+        let all = || nanoseconds.iter().copied().map(u64::from);
+        if let (Some(least), Some(greatest)) = (all().min(), all().max()) {
+            all().for_each(|time| self.counts.add_one(bucket(time)));
+            self.widen(nanoseconds.len() as u64, all().map(u128::from).sum(), least, greatest);
         }
-        self.least = if self.count == 0 { nanoseconds } else { self.least.min(nanoseconds) };
-        self.greatest = self.greatest.max(nanoseconds);
-        self.count += 1;
-        self.sum += u128::from(nanoseconds);
     }
 
     /// Adds all durations of another.
     pub fn merge(&mut self, other: &Self) {
-        for (bucket, count) in other.raw() {
-            self.add_many(bucket, count);
-        }
         if other.count > 0 {
-            self.least = if self.count == 0 { other.least } else { self.least.min(other.least) };
-            self.greatest = self.greatest.max(other.greatest);
+            other.counts.iter().for_each(|(bucket, count)| self.counts.add(bucket, count));
+            self.widen(other.count, other.sum, other.least, other.greatest);
         }
-        self.count += other.count;
-        self.sum += other.sum;
+    }
+
+    #[inline]
+    fn widen(&mut self, count: u64, sum: u128, least: u64, greatest: u64) {
+        self.least = if self.count == 0 { least } else { self.least.min(least) };
+        self.greatest = self.greatest.max(greatest);
+        self.count += count;
+        self.sum += sum;
     }
 
     /// How many.
@@ -106,61 +99,7 @@ impl Latency {
 
     /// The buckets that hold something: shortest and longest duration of each, and how many.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
-        let mut raw: Vec<(usize, u64)> = self.raw().collect();
-        raw.sort_unstable();
-        raw.dedup_by(|later, kept| {
-            let same = later.0 == kept.0;
-            kept.1 += if same { later.1 } else { 0 };
-            same
-        });
-        raw.into_iter().map(|(bucket, count)| (low(bucket), high(bucket), count))
-    }
-
-    fn raw(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
-        let counts = self.doublings.iter().flatten().enumerate();
-        let kept = counts.filter(|(_, count)| **count > 0);
-        let kept = kept.map(|(place, &count)| ((self.first << FINE) + place, u64::from(count)));
-        kept.chain(self.overflow.iter().copied())
-    }
-
-    fn add_many(&mut self, bucket: usize, count: u64) {
-        let (doubling, within) = (bucket >> FINE, bucket & (PER_DOUBLING - 1));
-        let has = doubling.wrapping_sub(self.first) < self.doublings.len();
-        let first = self.first;
-        let place = if has { self.doublings.get_mut(doubling - first) } else { Some(self.make(doubling)) };
-        let Some(place) = place.and_then(|doubling| doubling.get_mut(within)) else { return };
-        match u32::try_from(u64::from(*place) + count) {
-            Ok(sum) => *place = sum,
-            Err(_) => self.overflow.push((bucket, count)),
-        }
-    }
-
-    #[cold]
-    fn spill(&mut self, bucket: usize) {
-        match self.overflow.iter_mut().find(|(spilled, _)| *spilled == bucket) {
-            Some((_, count)) => *count += 1,
-            None => self.overflow.push((bucket, 1)),
-        }
-    }
-
-    /// Makes room for a doubling that lies before or behind those that there are.
-    #[cold]
-    fn make(&mut self, doubling: usize) -> &mut [u32; PER_DOUBLING] {
-        if self.doublings.is_empty() {
-            self.first = doubling;
-        }
-        if doubling < self.first {
-            let missing = self.first - doubling;
-            self.doublings.splice(0..0, std::iter::repeat_n([0; PER_DOUBLING], missing));
-            self.first = doubling;
-        }
-        let place = doubling - self.first;
-        if self.doublings.len() <= place {
-            self.doublings.reserve_exact(place + 1 - self.doublings.len());
-            self.doublings.resize(place + 1, [0; PER_DOUBLING]);
-        }
-        #[expect(clippy::indexing_slicing, reason = "the line above made it")]
-        &mut self.doublings[place]
+        self.counts.iter().map(|(bucket, count)| (low(bucket), high(bucket), count))
     }
 }
 
@@ -203,18 +142,6 @@ mod tests {
         assert_eq!(high(last), u64::MAX);
     }
 
-    #[test]
-    fn counts_beyond_a_bucket_are_kept() {
-        let mut latency = Latency::default();
-        latency.add(5);
-        for _ in 0..3 {
-            latency.add_many(5, u64::from(u32::MAX));
-        }
-        let mut other = Latency::default();
-        other.merge(&latency);
-        assert_eq!(other.buckets().collect::<Vec<_>>(), [(5, 5, 1 + 3 * u64::from(u32::MAX))]);
-    }
-
     proptest! {
         #[test]
         fn quantiles_are_those_of_an_hdr_histogram(values in prop::collection::vec((1_u64..1 << 40, 0_u32..40), 1..400)) {
@@ -225,7 +152,13 @@ mod tests {
                 hdr.record(value).unwrap();
                 halves[place % 2].add(value);
             }
+            let (short, long): (Vec<u64>, Vec<u64>) =
+                values.iter().map(|(value, shift)| (value >> shift).max(1)).partition(|value| *value <= u32::MAX.into());
+            let mut together = Latency::default();
+            together.add_all(&short.iter().map(|value| *value as u32).collect::<Vec<_>>());
+            long.iter().for_each(|value| together.add(*value));
             halves.iter().for_each(|half| all.merge(half));
+            prop_assert_eq!(&together, &all);
             prop_assert_eq!(all.count(), hdr.len());
             for share in [0.0, 0.1, 0.5, 0.95, 0.99, 1.0] {
                 let (ours, theirs) = (all.quantile(share).unwrap() as f64, hdr.value_at_quantile(share) as f64);

@@ -3,18 +3,18 @@
 //! Invariant: `calls` counts every selected call; times that are not known are counted as such and never guessed into a
 //! distribution.
 
+mod collector;
+mod pending;
+
 use std::collections::HashMap;
 
-use ada_format::manifest::{Form, Location, Signature};
-
-use crate::QueryError;
-use crate::detail::Details;
+use self::collector::Collector;
 use crate::functions::FunctionIndex;
 use crate::latency::Latency;
 use crate::run::{Outcome, run_parallel};
 use crate::select::Selection;
-use crate::span::{End, Span, Visitor};
-use crate::trace::{Thread, Trace};
+use crate::span::{End, Span};
+use crate::trace::Trace;
 
 /// What functions are told apart by besides their names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +78,21 @@ pub struct FunctionStats {
 }
 
 impl FunctionStats {
+    /// Adds a call.
+    fn add(&mut self, span: &Span) {
+        self.calls += 1;
+        self.self_ns = self.self_ns.saturating_add(span.self_ns());
+        if span.outermost {
+            self.total_ns = self.total_ns.saturating_add(span.duration_ns());
+        }
+        if span.is_timed() {
+            self.latency.add(span.duration_ns());
+        }
+        self.unwound += u64::from(span.end == End::Unwound);
+        self.unseen_ends += u64::from(matches!(span.end, End::Missed | End::Lost));
+        self.open += u64::from(span.end.is_open());
+    }
+
     pub(crate) fn merge(&mut self, other: &Self) {
         self.calls += other.calls;
         self.total_ns = self.total_ns.saturating_add(other.total_ns);
@@ -151,10 +166,10 @@ impl Report {
         let rate = Rate::new(trace, selection, options.rate_buckets);
         let (collectors, mut outcome) = run_parallel(trace, selection, || Collector::new(trace, options, rate));
         let mut tables: HashMap<Group, Vec<FunctionStats>> = HashMap::new();
-        for mut collector in collectors {
-            collector.put_away();
-            outcome.failed.append(&mut collector.failed);
-            for (group, table) in collector.tables {
+        for collector in collectors {
+            let (collected, mut failed) = collector.finish();
+            outcome.failed.append(&mut failed);
+            for (group, table) in collected {
                 let into = tables.entry(group).or_default();
                 if into.is_empty() {
                     *into = table;
@@ -220,179 +235,5 @@ impl Rate {
 
     fn edges(&self) -> Vec<u64> {
         (0..=self.buckets as u64).map(|edge| self.start_ns.saturating_add(edge * self.width_ns)).collect()
-    }
-}
-
-/// Collects the statistics of some threads.
-struct Collector<'a> {
-    trace: &'a Trace,
-    options: Options,
-    rate: Option<Rate>,
-    /// The group of the current thread, and its table.
-    group: Group,
-    table: Vec<FunctionStats>,
-    tables: HashMap<Group, Vec<FunctionStats>>,
-    details: Details,
-    failed: Vec<(u32, QueryError)>,
-}
-
-impl<'a> Collector<'a> {
-    fn new(trace: &'a Trace, options: Options, rate: Option<Rate>) -> Self {
-        Self {
-            trace,
-            options,
-            rate,
-            group: Group::Session,
-            table: Vec::new(),
-            tables: HashMap::new(),
-            details: Details::default(),
-            failed: Vec::new(),
-        }
-    }
-
-    fn put_away(&mut self) {
-        let table = std::mem::take(&mut self.table);
-        if !table.is_empty() {
-            self.tables.insert(self.group, table);
-        }
-    }
-
-    #[cold]
-    fn make_room(&mut self, function: FunctionIndex) {
-        self.table.resize_with(self.trace.functions().len().max(function as usize + 1), FunctionStats::default);
-    }
-
-    #[cold]
-    fn value(&mut self, part: u32, seq: u32) -> Option<u64> {
-        match self.details.value(part, seq) {
-            Ok(value) => value,
-            Err(error) => {
-                self.details.stop();
-                self.failed.push((part, error));
-                None
-            }
-        }
-    }
-}
-
-impl Visitor for Collector<'_> {
-    type Mark = ();
-
-    fn thread(&mut self, thread: &Thread) {
-        let group = match self.options.grouping {
-            Grouping::Session => Group::Session,
-            Grouping::Process => Group::Process(thread.pid),
-            Grouping::Thread => Group::Thread(thread.index),
-        };
-        if group != self.group {
-            self.put_away();
-            self.group = group;
-            self.table = self.tables.remove(&group).unwrap_or_default();
-        }
-        if self.options.values {
-            self.details = Details::new(thread);
-        }
-    }
-
-    #[inline]
-    fn exit(&mut self, span: &Span, (): ()) {
-        let value = match (span.ret_detail, span.ret) {
-            (Some(seq), Some(ret)) if self.options.values => self.value(ret.part, seq),
-            _ => None,
-        };
-        if self.table.len() <= span.function as usize {
-            self.make_room(span.function);
-        }
-        let Some(stats) = self.table.get_mut(span.function as usize) else { return };
-        stats.calls += 1;
-        stats.self_ns = stats.self_ns.saturating_add(span.self_ns());
-        if span.outermost {
-            stats.total_ns = stats.total_ns.saturating_add(span.duration_ns());
-        }
-        if span.is_timed() {
-            stats.latency.add(span.duration_ns());
-        }
-        if span.end != End::Return {
-            stats.unwound += u64::from(span.end == End::Unwound);
-            stats.unseen_ends += u64::from(matches!(span.end, End::Missed | End::Lost));
-            stats.open += u64::from(span.end.is_open());
-        }
-        if let Some(value) = value {
-            let known = self.trace.functions().known().get(span.function as usize);
-            if let Some((negative, null)) = judged(known.and_then(|known| known.signature.as_deref()), value) {
-                stats.values += 1;
-                stats.negative += u64::from(negative);
-                stats.null += u64::from(null);
-            }
-        }
-        if let Some(rate) = self.rate.filter(|_| !span.cut) {
-            if stats.rate.is_empty() {
-                stats.rate.resize(rate.buckets, 0);
-            }
-            if let Some(count) = stats.rate.get_mut(rate.bucket(span.start_ns)) {
-                *count = count.saturating_add(1);
-            }
-        }
-    }
-}
-
-/// Whether a value that was returned is negative, and whether it is null; none for a function that, by its signature, does
-/// not return one in the first register.
-fn judged(signature: Option<&Signature>, value: u64) -> Option<(bool, bool)> {
-    let Some(signature) = signature else { return Some((is_negative(value), value == 0)) };
-    let returned = signature.returns.as_ref()?;
-    returned.place.first().filter(|part| part.at == Location::Register(0))?;
-    // The register's upper bytes are nobody's.
-    let unused = 64 - 8 * returned.form.size().clamp(1, 8);
-    let value = value << unused;
-    match &returned.form {
-        Form::Signed { .. } | Form::Enum { .. } => Some((value.cast_signed() < 0, value == 0)),
-        // As mmap(2) says that it has failed.
-        Form::Pointer { .. } | Form::Reference { .. } | Form::CString | Form::Buffer { .. } => {
-            Some((value == u64::MAX, value == 0))
-        }
-        Form::Unsigned { .. } | Form::Octal { .. } | Form::Bool { .. } | Form::Char { .. } | Form::Flags { .. } => {
-            Some((false, value == 0))
-        }
-        _ => None,
-    }
-}
-
-/// As a number of 64 bits, or as one of 32 in a register whose upper half is empty.
-fn is_negative(value: u64) -> bool {
-    value.cast_signed() < 0 || (value >> 31) == 1
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signature_says_what_a_value_is() {
-        let returning = |form| Signature {
-            returns: Some(ada_format::manifest::Value {
-                form,
-                place: vec![ada_format::manifest::Part { at: Location::Register(0), offset: 0, size: 8 }],
-                ..Default::default()
-            }),
-            ..Signature::default()
-        };
-        let judge = |form, value| judged(Some(&returning(form)), value);
-        assert_eq!(judge(Form::Signed { size: 4 }, 0xdead_0000_ffff_ffff), Some((true, false)));
-        assert_eq!(judge(Form::Signed { size: 8 }, 0xffff_ffff), Some((false, false)));
-        assert_eq!(judge(Form::Signed { size: 4 }, 0xdead_0000_0000_0000), Some((false, true)));
-        assert_eq!(judge(Form::Unsigned { size: 8 }, u64::MAX), Some((false, false)));
-        assert_eq!(judge(Form::Bool { size: 1 }, 0xff00), Some((false, true)));
-        assert_eq!(judge(Form::Pointer { to: None }, 0xffff_8000_0000_0000), Some((false, false)));
-        assert_eq!(judge(Form::Pointer { to: None }, u64::MAX), Some((true, false)));
-        assert_eq!(judge(Form::Float { size: 8 }, 0), None);
-        assert_eq!(judged(Some(&Signature::default()), 0), None);
-        assert_eq!(judged(None, 0xffff_ffff), Some((true, false)));
-    }
-
-    #[test]
-    fn negative_numbers_of_both_widths() {
-        assert!(is_negative(u64::MAX) && is_negative(0xffff_ffff) && is_negative(0x8000_0000));
-        assert!(!is_negative(0) && !is_negative(0x7fff_ffff) && !is_negative(0x7f00_0000_0000));
     }
 }

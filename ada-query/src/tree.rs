@@ -8,9 +8,13 @@
 //! Invariant: a node's number is greater than its parent's; and calls that find no room for their path are counted in
 //! [`CallTree::other`].
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
+mod children;
 
+use std::collections::HashSet;
+
+use hashbrown::HashTable;
+
+pub use self::children::Children;
 use crate::functions::FunctionIndex;
 use crate::run::{Outcome, run_parallel};
 use crate::select::Selection;
@@ -26,6 +30,8 @@ pub type NodeIndex = u32;
 pub(crate) const ROOT: NodeIndex = 0;
 /// Stands for paths without room.
 pub(crate) const OTHER: NodeIndex = NodeIndex::MAX;
+/// Calls of the function that this names would have no room either.
+const NO_CHILD: (FunctionIndex, NodeIndex) = (FunctionIndex::MAX, OTHER);
 
 /// What is known of the calls by one path. Times are in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,15 +65,26 @@ pub struct Node {
     pub parent: NodeIndex,
     /// Its calls.
     pub sums: Sums,
-    /// The child that was looked for last.
-    latest: NodeIndex,
+    /// The children that were looked for last, the last one first, and their functions: most calls are of one of them.
+    latest: [(FunctionIndex, NodeIndex); 3],
+}
+
+impl Node {
+    fn new(parent: NodeIndex, function: FunctionIndex) -> Self {
+        Self { function, parent, sums: Sums::default(), latest: [NO_CHILD; 3] }
+    }
+
+    fn is(&self, parent: NodeIndex, function: FunctionIndex) -> bool {
+        self.parent == parent && self.function == function
+    }
 }
 
 /// Calls by path.
 #[derive(Clone, Debug)]
 pub struct CallTree {
     nodes: Vec<Node>,
-    places: HashMap<u64, NodeIndex, BuildHasherDefault<PathHasher>>,
+    /// All nodes but the root, by parent and function.
+    places: HashTable<NodeIndex>,
     most: usize,
     other: Sums,
 }
@@ -90,8 +107,12 @@ impl Graph {
         let mut trees = trees.into_iter().map(|builder| builder.0);
         let mut tree = trees.next().unwrap_or_else(|| CallTree::new(most));
         tree.most = most;
-        trees.for_each(|other| tree.merge(&other));
-        tree.places = HashMap::default();
+        for mut other in trees {
+            // Memory that the other one needs.
+            other.places = HashTable::new();
+            tree.merge(&other);
+        }
+        tree.places = HashTable::new();
         Self { tree, outcome }
     }
 }
@@ -100,8 +121,8 @@ impl CallTree {
     /// A tree without calls and with room for `most` paths.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        let root = Node { function: FunctionIndex::MAX, parent: ROOT, sums: Sums::default(), latest: ROOT };
-        Self { nodes: vec![root], places: HashMap::default(), most: most.max(1), other: Sums::default() }
+        let root = Node::new(ROOT, FunctionIndex::MAX);
+        Self { nodes: vec![root], places: HashTable::new(), most: most.max(1), other: Sums::default() }
     }
 
     /// All nodes; the first is the root, and parents come before their children. Some may have no calls.
@@ -118,24 +139,8 @@ impl CallTree {
 
     /// The children of every node that have calls or lead to some, those with the most time first.
     #[must_use]
-    pub fn children(&self) -> Vec<Vec<NodeIndex>> {
-        let mut children = vec![Vec::new(); self.nodes.len()];
-        let mut leads = vec![false; self.nodes.len()];
-        for (place, node) in self.nodes.iter().enumerate().skip(1).rev() {
-            let used = node.sums.calls > 0 || leads.get(place).is_some_and(|leads| *leads);
-            let parent = node.parent as usize;
-            if let (true, Some(leads), Some(children)) = (used, leads.get_mut(parent), children.get_mut(parent)) {
-                *leads = true;
-                children.push(u32::try_from(place).unwrap_or(OTHER));
-            }
-        }
-        let key = |place: &NodeIndex| {
-            self.nodes
-                .get(*place as usize)
-                .map_or((0, 0, 0), |node| (node.sums.total_ns, node.sums.calls, !node.function))
-        };
-        children.iter_mut().for_each(|children| children.sort_by_key(|place| std::cmp::Reverse(key(place))));
-        children
+    pub fn children(&self) -> Children {
+        Children::new(&self.nodes)
     }
 
     /// What these functions call: their subtrees, put together. Recursion stays within.
@@ -183,6 +188,8 @@ impl CallTree {
     }
 
     fn merge(&mut self, other: &Self) {
+        let room = self.most.saturating_sub(self.nodes.len()).min(other.nodes.len());
+        self.places.reserve(room, again(&self.nodes));
         let mut places = Vec::with_capacity(other.nodes.len());
         places.push(ROOT);
         for node in other.nodes.iter().skip(1) {
@@ -198,28 +205,31 @@ impl CallTree {
     #[inline]
     pub(crate) fn child(&mut self, parent: NodeIndex, function: FunctionIndex) -> NodeIndex {
         let Some(node) = self.nodes.get(parent as usize) else { return OTHER };
-        let latest = node.latest;
-        match self.nodes.get(latest as usize) {
-            Some(node) if latest != ROOT && node.function == function => latest,
-            _ => self.look_up(parent, function),
+        match node.latest.iter().find(|(latest, _)| *latest == function) {
+            Some((_, child)) => *child,
+            None => self.look_up(parent, function),
         }
     }
 
     fn look_up(&mut self, parent: NodeIndex, function: FunctionIndex) -> NodeIndex {
-        let key = u64::from(parent) << 32 | u64::from(function);
-        let child = match self.places.get(&key) {
+        let nodes = &self.nodes;
+        let is_it = |child: &NodeIndex| nodes.get(*child as usize).is_some_and(|node| node.is(parent, function));
+        let child = match self.places.find(hash(parent, function), is_it) {
             Some(child) => *child,
             None if self.nodes.len() > self.most => return OTHER,
-            None => {
-                let child = u32::try_from(self.nodes.len()).unwrap_or(OTHER);
-                self.nodes.push(Node { function, parent, sums: Sums::default(), latest: ROOT });
-                self.places.insert(key, child);
-                child
-            }
+            None => self.make(parent, function),
         };
         if let Some(node) = self.nodes.get_mut(parent as usize) {
-            node.latest = child;
+            let [last, other, _] = node.latest;
+            node.latest = [(function, child), last, other];
         }
+        child
+    }
+
+    fn make(&mut self, parent: NodeIndex, function: FunctionIndex) -> NodeIndex {
+        let child = u32::try_from(self.nodes.len()).unwrap_or(OTHER);
+        self.nodes.push(Node::new(parent, function));
+        self.places.insert_unique(hash(parent, function), child, again(&self.nodes));
         child
     }
 
@@ -254,19 +264,12 @@ impl Visitor for Builder {
 }
 
 /// Spreads a path's key by one multiplication.
-#[derive(Debug, Default)]
-struct PathHasher(u64);
+fn hash(parent: NodeIndex, function: FunctionIndex) -> u64 {
+    let key = u64::from(parent) << 32 | u64::from(function);
+    key.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26)
+}
 
-impl Hasher for PathHasher {
-    fn finish(&self) -> u64 {
-        self.0.rotate_left(26)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        self.0 = (self.0 ^ key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
+/// The hashes of nodes' paths.
+fn again(nodes: &[Node]) -> impl Fn(&NodeIndex) -> u64 {
+    |child| nodes.get(*child as usize).map_or(0, |node| hash(node.parent, node.function))
 }

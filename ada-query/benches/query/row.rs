@@ -29,7 +29,7 @@ impl Row {
 
 /// The rows as a table.
 pub(crate) fn table(rows: &[Row]) -> String {
-    let mut out = format!("{:<34} {:>18}  target\n", "what", "value");
+    let mut out = format!("{:<38} {:>18}  target\n", "what", "value");
     for row in rows {
         let value = format!("{:.2} {}", row.value, row.unit);
         let met = match (row.target, row.met) {
@@ -37,7 +37,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
             (target, true) => format!("  {target} (met)"),
             (target, false) => format!("  {target} (MISSED)"),
         };
-        let _ = writeln!(out, "{:<34} {value:>18}{met}", row.name);
+        let _ = writeln!(out, "{:<38} {value:>18}{met}", row.name);
     }
     out
 }

@@ -17,6 +17,16 @@ pub(crate) struct Shape {
     pub(crate) events: u64,
     pub(crate) threads: u32,
     pub(crate) functions: u32,
+    pub(crate) calls: Calls,
+}
+
+/// Which functions call which.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Calls {
+    /// Any calls any, those with low numbers more often.
+    Any,
+    /// Each calls so many others, equally often.
+    Few(u32),
 }
 
 /// The first timestamp.
@@ -31,7 +41,7 @@ pub(crate) fn write(dir: &Path, shape: Shape) -> Result<(), Failure> {
         let events = shape.events / u64::from(shape.threads);
         let meta = ThreadMeta { thread_id: PID + id, arch: Arch::host(), os: Os::Linux, clock: ClockType::Boottime };
         let mut writer = ThreadWriter::create(&session::thread_folder(dir, id), &meta)?;
-        write_thread(&mut writer, events, shape.functions, u64::from(id) + 1)?;
+        write_thread(&mut writer, events, shape, u64::from(id) + 1)?;
         let summary = writer.finish()?;
         manifest.event_count += summary.event_count;
         manifest.time_start_ns = START_NS;
@@ -73,7 +83,7 @@ fn id(function: u32) -> u64 {
 }
 
 /// A walk up and down the stack: deeper functions are called more often, and take less time.
-fn write_thread(writer: &mut ThreadWriter, events: u64, functions: u32, seed: u64) -> Result<(), Failure> {
+fn write_thread(writer: &mut ThreadWriter, events: u64, shape: Shape, seed: u64) -> Result<(), Failure> {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mut stack: Vec<u32> = Vec::new();
     let mut time_ns = START_NS;
@@ -83,8 +93,7 @@ fn write_thread(writer: &mut ThreadWriter, events: u64, functions: u32, seed: u6
         // Around depth 8, and never at 0 for long.
         let up = stack.is_empty() || (stack.len() < 60 && (draw >> 48) % 16 >= (stack.len() as u64).clamp(2, 14) - 1);
         if up {
-            let spread = (random.next() % u64::from(functions)) * (random.next() % 64) / 64;
-            let function = spread as u32;
+            let function = callee(shape, stack.last().copied(), &mut random);
             writer.append(time_ns, id(function), EventKind::Call, stack.len() as u32)?;
             stack.push(function);
         } else if let Some(function) = stack.pop() {
@@ -92,6 +101,20 @@ fn write_thread(writer: &mut ThreadWriter, events: u64, functions: u32, seed: u6
         }
     }
     Ok(())
+}
+
+/// What a function calls next, or a thread without any.
+fn callee(shape: Shape, caller: Option<u32>, random: &mut Random) -> u32 {
+    let functions = u64::from(shape.functions);
+    let callee = match shape.calls {
+        Calls::Any => (random.next() % functions) * (random.next() % 64) / 64,
+        // Every function has as many callers.
+        Calls::Few(count) => {
+            let count = u64::from(count);
+            (u64::from(caller.unwrap_or(0)) * count + random.next() % count) % functions
+        }
+    };
+    callee as u32
 }
 
 /// Marsaglia's xorshift64*.

@@ -70,7 +70,7 @@ fn lay_out(tree: &CallTree, sums: &[u64]) -> Vec<Cell> {
         let function = tree.nodes().get(place as usize).filter(|_| place != ROOT).map(|node| node.function);
         cells.push(Cell { function, depth, left, width: weight as f64 * scale, weight });
         let mut at = left;
-        for &child in children.get(place as usize).map_or(&[][..], Vec::as_slice) {
+        for &child in children.of(place) {
             let width = weight_of(child) as f64 * scale;
             if width >= NARROWEST {
                 todo.push((child, depth + 1, at));

@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use ada_query::tree::{CallTree, Graph, MOST_NODES, NodeIndex, Sums};
+use ada_query::tree::{CallTree, Children, Graph, MOST_NODES, NodeIndex, Sums};
 use anyhow::Result;
 use serde_json::json;
 
@@ -71,7 +71,7 @@ struct View<'a> {
     question: &'a Question,
     graph: &'a Graph,
     tree: &'a CallTree,
-    children: Vec<Vec<NodeIndex>>,
+    children: Children,
     args: &'a GraphArgs,
 }
 
@@ -120,7 +120,7 @@ impl View<'_> {
             let sums = nodes.get(place as usize).map(|node| node.sums).unwrap_or_default();
             (sums.total_ns, sums.calls, std::cmp::Reverse(place), place)
         };
-        let below = |place: NodeIndex| self.children.get(place as usize).into_iter().flatten().copied();
+        let below = |place: NodeIndex| self.children.of(place).iter().copied();
         let mut heap: BinaryHeap<_> = below(0).map(weight).collect();
         for _ in 0..limit {
             let Some((.., place)) = heap.pop() else { break };
@@ -152,7 +152,7 @@ impl View<'_> {
 
     /// The lines right below a node, the first one last.
     fn below(&self, node: NodeIndex, indent: &str, shown: &[bool]) -> Vec<Line> {
-        let children = self.children.get(node as usize).map_or(&[][..], Vec::as_slice);
+        let children = self.children.of(node);
         let is_shown = |place: &NodeIndex| shown.get(*place as usize).is_some_and(|shown| *shown);
         let (some, hidden): (Vec<_>, Vec<_>) = children.iter().copied().partition(is_shown);
         let branch = |last: bool| match (node == 0, last) {
@@ -192,10 +192,8 @@ impl View<'_> {
 
     fn jsonl(&self) -> String {
         let mut text = String::new();
-        let nodes = self.tree.nodes().iter().enumerate().skip(1);
-        let used = nodes.filter(|(place, node)| {
-            node.sums.calls > 0 || self.children.get(*place).is_some_and(|children| !children.is_empty())
-        });
+        let nodes = (0..).zip(self.tree.nodes()).skip(1);
+        let used = nodes.filter(|(place, node)| node.sums.calls > 0 || !self.children.of(*place).is_empty());
         for (place, node) in used.take(limit(self.args.print.limit, usize::MAX)) {
             let about = self.question.trace.functions().about(node.function);
             let timed = node.sums.unseen_ends < node.sums.calls;
