@@ -6,7 +6,6 @@
 mod collector;
 mod pending;
 
-use std::collections::HashMap;
 
 use self::collector::Collector;
 use crate::functions::FunctionIndex;
@@ -165,26 +164,14 @@ impl Report {
     pub fn new(trace: &Trace, selection: &Selection, options: Options) -> Self {
         let rate = Rate::new(trace, selection, options.rate_buckets);
         let (collectors, mut outcome) = run_parallel(trace, selection, || Collector::new(trace, options, rate));
-        let mut tables: HashMap<Group, Vec<FunctionStats>> = HashMap::new();
+        let mut rows = Vec::new();
         for collector in collectors {
-            let (collected, mut failed) = collector.finish();
+            let (tables, mut failed) = collector.finish();
             outcome.failed.append(&mut failed);
-            for (group, table) in collected {
-                let into = tables.entry(group).or_default();
-                if into.is_empty() {
-                    *into = table;
-                    continue;
-                }
-                if into.len() < table.len() {
-                    into.resize(table.len(), FunctionStats::default());
-                }
-                into.iter_mut()
-                    .zip(&table)
-                    .filter(|(_, more)| more.calls > 0)
-                    .for_each(|(into, more)| into.merge(more));
-            }
+            let row = |group| move |(function, stats)| Row { group, function, stats };
+            rows.extend(tables.into_iter().flat_map(|(group, called)| called.into_iter().map(row(group))));
         }
-        Self { rows: rows(tables), rate_edges_ns: rate.map_or_else(Vec::new, |rate| rate.edges()), outcome }
+        Self { rows: merged(rows), rate_edges_ns: rate.map_or_else(Vec::new, |rate| rate.edges()), outcome }
     }
 
     /// Sorts the rows, the greatest first; equal ones stay in the order of groups and functions.
@@ -201,14 +188,16 @@ impl Report {
     }
 }
 
-fn rows(tables: HashMap<Group, Vec<FunctionStats>>) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for (group, table) in tables {
-        for (function, stats) in table.into_iter().enumerate().filter(|(_, stats)| stats.calls > 0) {
-            rows.push(Row { group, function: u32::try_from(function).unwrap_or(u32::MAX), stats });
-        }
-    }
+/// The rows in their order, those of the same function and group as one.
+fn merged(mut rows: Vec<Row>) -> Vec<Row> {
     rows.sort_by_key(|row| (row.group, row.function));
+    rows.dedup_by(|later, kept| {
+        let same = (later.group, later.function) == (kept.group, kept.function);
+        if same {
+            kept.stats.merge(&later.stats);
+        }
+        same
+    });
     rows
 }
 

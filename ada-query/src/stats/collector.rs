@@ -14,8 +14,8 @@ use crate::functions::FunctionIndex;
 use crate::span::{Span, Visitor};
 use crate::trace::{Thread, Trace};
 
-/// Functions of each group, by their numbers.
-type Tables = HashMap<Group, Vec<FunctionStats>>;
+/// The functions of each group that were called: threads are many, and most call few of all functions.
+pub(super) type Tables = HashMap<Group, Vec<(FunctionIndex, FunctionStats)>>;
 
 /// Collects the statistics of some threads.
 pub(super) struct Collector<'a> {
@@ -60,9 +60,20 @@ impl<'a> Collector<'a> {
         for (pending, stats) in self.pending.iter_mut().zip(&mut self.table) {
             pending.add_to(stats);
         }
-        let table = std::mem::take(&mut self.table);
-        if !table.is_empty() {
-            self.tables.insert(self.group, table);
+        let called = (0..).zip(&mut self.table).filter(|(_, stats)| stats.calls > 0);
+        let called: Vec<_> = called.map(|(function, stats)| (function, std::mem::take(stats))).collect();
+        if !called.is_empty() {
+            self.tables.insert(self.group, called);
+        }
+    }
+
+    /// Goes on where a group was put away.
+    fn take_out(&mut self, group: Group) {
+        self.group = group;
+        for (function, stats) in self.tables.remove(&group).unwrap_or_default() {
+            if let Some(place) = self.table.get_mut(function as usize) {
+                *place = stats;
+            }
         }
     }
 
@@ -136,8 +147,7 @@ impl Visitor for Collector<'_> {
         };
         if group != self.group {
             self.put_away();
-            self.group = group;
-            self.table = self.tables.remove(&group).unwrap_or_default();
+            self.take_out(group);
         }
         if self.options.values {
             self.details = Details::new(thread);

@@ -1,10 +1,11 @@
 //! `ada-trace -e SPEC… (-p PID… | -- CMD…)`: from arguments to a plan, a recording, and the reasons that end it.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use ada_user::{
     backend::ebpf::{self, EbpfBackend, Route},
     doctor,
+    elf::FileId,
     filter::Filters,
     follow::Wanted,
     launch::{Command, Ended, Gated},
@@ -15,7 +16,7 @@ use ada_user::{
     session::{SessionOptions, Summary, TraceSession},
     target::{Target, descendants},
 };
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use super::{
     args::{Attach, RecordArgs},
@@ -151,13 +152,27 @@ fn launched(args: &RecordArgs, wanted: Wanted) -> Result<Request> {
     let invoker = privileges::invoker();
     let command = Command::new(&args.command, invoker.as_ref())?;
     let target = Target::from_command(&command.program, &command.env)?;
-    let (plan, wanted, filters) = plan(args, wanted, &[target])?;
+    let script = script_of(&target, &command.program);
+    let (plan, wanted, filters) = plan(args, wanted, &[target]).map_err(|error| match script {
+        Some(script) => anyhow!("{error}; {script}"),
+        None => error,
+    })?;
     let gated = command.start(invoker.as_ref())?;
     let args = command.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let executable = command.program.canonicalize().unwrap_or(command.program).to_string_lossy().into_owned();
     let process = ProcessInfo { pid: gated.pid(), executable, args, ..ProcessInfo::default() };
     let (pids, processes) = (vec![gated.pid()], vec![process]);
     Ok(Request { plan, pids, gated: Some(gated), invoker, processes, wanted, filters })
+}
+
+/// Where the command is a script: that what was looked for may be in what it starts.
+fn script_of(target: &Target, command: &Path) -> Option<String> {
+    let program = target.executable()?;
+    let is_program = FileId::of(command).is_ok_and(|id| id == program.id);
+    let (command, program) = (command.display(), program.path.display());
+    (!is_program).then(|| {
+        format!("{command} is a script that {program} runs: launch the program itself, or record what it starts, with -f")
+    })
 }
 
 /// What is probed from the start, what is looked for later (with `-f` and `--wait`), and what is left out of either.

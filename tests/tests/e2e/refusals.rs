@@ -311,3 +311,16 @@ fn arguments_of_a_function_without_debug_information() {
     assert!(raw(lines[0], "middle") && raw(lines[1], "leaf"), "{text}");
     assert_eq!(lines[2..], ["  <- leaf = 0x2a", "<- middle = 0x2a", "!! SIGUSR1 SI_TKILL, rip ADDRESS"]);
 }
+
+#[test]
+fn a_command_that_is_a_script() {
+    if !need::root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let script = scratch.join("script");
+    std::fs::write(&script, "#!/bin/sh\nexec true\n").expect("a script");
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("its mode");
+    let script = script.to_str().expect("UTF-8");
+    drop(refused("exe:no_such_function", &["--", script], &["no_such_function", script, "is a script", "-f"]));
+}
