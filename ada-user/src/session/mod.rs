@@ -9,6 +9,7 @@
 
 mod chronicle;
 mod grower;
+mod mapped;
 mod output;
 mod priority;
 mod processes;
