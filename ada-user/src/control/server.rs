@@ -155,6 +155,7 @@ struct Ready {
 fn answer(line: &[u8], control: &Control, stop: &AtomicBool) -> Reply {
     match Wish::parse(line) {
         Ok(Wish::Command(command)) => control.ask(command),
+        Ok(Wish::AddTrigger(trigger)) => control.add_trigger(*trigger),
         Ok(Wish::Stop) => {
             // Relaxed: whoever sees it only ends the recording.
             stop.store(true, Ordering::Relaxed);

@@ -39,7 +39,7 @@ impl Recorder {
     }
 
     fn start_in(dir: TempDir, below: &str) -> Self {
-        let (control, requests) = Control::new(waker());
+        let (control, requests) = Control::new(waker(), Arc::default());
         let stop = Arc::<AtomicBool>::default();
         let server = ControlServer::start(&dir.path().join(below), control, Arc::clone(&stop)).unwrap();
         let pump = std::thread::spawn(move || requests.iter().for_each(|request| pump(&request)));
@@ -70,7 +70,7 @@ fn waker() -> Waker {
 fn pump(request: &ControlRequest) {
     let reply = match &request.command {
         Command::Mark { text } => Reply::Marked { at_ns: text.len() as u64 },
-        Command::AddTrigger(trigger) => Reply::Removed { trigger: trigger.to_string() },
+        Command::AddTrigger(arming) => Reply::Removed { trigger: arming.trigger.to_string() },
         Command::RemoveTrigger(9) => return,
         other => Reply::error(format!("{other:?}")),
     };
@@ -225,7 +225,7 @@ fn what_a_killed_recorder_leaves_is_removed() {
 
 #[test]
 fn nothing_is_answered_once_the_pump_has_ended() {
-    let (control, requests) = Control::new(waker());
+    let (control, requests) = Control::new(waker(), Arc::default());
     control.tell(Command::Status);
     drop(requests);
     control.tell(Command::Status);

@@ -42,7 +42,7 @@ use self::{
 };
 use crate::{
     backend::{AttachError, Backend, LiveGauge, Running, Waker},
-    collect::{Books, Demux, Ledger, Pump, Rotation, Span, flight::FlightOptions},
+    collect::{Books, Demux, Known, Ledger, Pump, Rotation, Span, flight::FlightOptions},
     control::{Control, ControlServer},
     follow::Wanted,
     plan::Plan,
@@ -230,12 +230,14 @@ impl TraceSession {
         });
         let priority = Priority::raise();
         folder.give_to(options.invoker.as_ref(), grower.is_some())?;
+        let known = options.flight.as_ref().map(|_| Arc::new(Known::new(chronicle.plan(), chronicle.programs())));
+        let known = known.unwrap_or_default();
         let mut demux = Demux::new(folder.path().to_owned(), chronicle.plan(), running.loss_gauge(), Arc::clone(&span))
             .no_deeper(options.max_depth)
             .keeping(options.rotation)
-            .around_triggers(options.flight.as_ref(), chronicle.plan(), &chronicle.programs());
+            .around_triggers(options.flight.as_ref(), &known);
         demux.tell_held(sender);
-        let (control, requests) = Control::new(waker.clone());
+        let (control, requests) = Control::new(waker.clone(), known);
         let pump = Pump::new(running, demux, Arc::clone(&books), requests);
         let (grower, pump) = priority.while_raised(|| {
             let grower = grower.map(Grower::spawn).transpose()?;

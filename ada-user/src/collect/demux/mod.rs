@@ -22,6 +22,7 @@ use super::{
     depth::{Call, CallStack, Expect},
     files::Files,
     flight::{Entry, FlightRecorder, Moment, Route, TriggerId},
+    known::Known,
     ledger::{Ledger, Muted},
     life::{Life, Stopped, go_on, name_of},
     returns::ReturnsTable,
@@ -31,7 +32,7 @@ use super::{
 };
 use crate::{
     backend::{CallDetail, LossGauge, Losses, More, Sink},
-    clock, follow,
+    clock,
     plan::Plan,
     session::Flight,
 };
@@ -59,8 +60,8 @@ pub(crate) struct Demux {
     rotator: Option<Rotator>,
     /// Folders that are in no ledger any more and are to be deleted.
     condemned: Vec<u32>,
-    plan: Plan,
-    programs: Vec<PathBuf>,
+    /// What its triggers choose among.
+    known: Arc<Known>,
 }
 
 impl Demux {
@@ -79,8 +80,7 @@ impl Demux {
             flight: None,
             rotator: None,
             condemned: Vec::new(),
-            plan: Plan::default(),
-            programs: Vec::new(),
+            known: Arc::default(),
         }
     }
 
@@ -89,18 +89,18 @@ impl Demux {
         Self { max_depth: limit.map_or(u32::MAX, NonZeroU32::get), ..self }
     }
 
-    /// Writes details only around triggers, if `flight` asks for that, in a recording of `plan` by `programs`.
-    pub(crate) fn around_triggers(self, flight: Option<&Flight>, plan: &Plan, programs: &[PathBuf]) -> Self {
+    /// Writes details only around triggers, if `flight` asks for that, which are functions of `known`.
+    pub(crate) fn around_triggers(self, flight: Option<&Flight>, known: &Arc<Known>) -> Self {
         let armed = flight.map(|Flight { options, triggers }| {
             let now_ns = clock::boottime_ns();
             let mut recorder = FlightRecorder::new(options, now_ns);
             for trigger in triggers {
-                recorder.triggers.add(trigger.clone(), plan, programs, now_ns);
+                let (trigger, functions) = known.complete(known.arming(trigger.clone()));
+                recorder.triggers.add(trigger, functions, now_ns);
             }
             recorder
         });
-        let (plan, programs) = if armed.is_some() { (plan.clone(), programs.to_vec()) } else { Default::default() };
-        Self { flight: armed, plan, programs, ..self }
+        Self { flight: armed, known: Arc::clone(known), ..self }
     }
 
     /// Keeps only the newest events, if `rotation` asks for that.
@@ -123,8 +123,8 @@ impl Demux {
     pub(crate) fn extend(&mut self, addition: &Plan) {
         self.returns.extend(addition);
         if let Some(flight) = &mut self.flight {
-            follow::join(&mut self.plan, addition.clone());
-            flight.triggers.extend(addition, &self.programs);
+            self.known.add(addition);
+            flight.triggers.extend(addition, self.known.programs());
         }
     }
 

@@ -10,7 +10,7 @@ use ada_format::{
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::{collect::tests::allocations, plan::Plan};
+use crate::collect::tests::allocations;
 
 const BEGIN: u64 = 1_000;
 const S: u64 = 1_000_000_000;
@@ -181,7 +181,7 @@ proptest! {
 fn a_window_says_what_opened_it_and_what_prolonged_it() {
     let mut deck = Deck::new(Roll::Time(Duration::from_nanos(10)), Roll::Time(Duration::from_nanos(5)));
     let flight = &mut deck.flight;
-    let id = flight.triggers.add("exit".parse().unwrap(), &Plan::default(), &[], BEGIN);
+    let id = flight.triggers.add("exit".parse().unwrap(), Vec::new(), BEGIN);
     flight.fire(id, Moment { at_ns: 1050, from_ns: 1040, event: Some((3, 9)) }, &mut |_| {});
     flight.mark("here", 1055, &mut |_| {});
     flight.mark("", 1100, &mut |_| {});
@@ -229,12 +229,7 @@ fn simulate(seconds: u64) {
     let second = Roll::Time(Duration::from_secs(1));
     let options = FlightOptions { pre_roll: second, post_roll: second, buffer: 64 << 20 };
     let mut flight = FlightRecorder::new(&options, BEGIN);
-    let plan = Plan {
-        modules: vec![crate::plan::Module { path: "libx.so".into(), ..crate::plan::Module::default() }],
-        functions: vec![crate::plan::Function { name: "f".to_owned(), ..crate::plan::Function::default() }],
-        ..Plan::default()
-    };
-    flight.triggers.add("slow=libx:f>50ms".parse().unwrap(), &plan, &[], BEGIN);
+    flight.triggers.add("slow=libx:f>50ms".parse().unwrap(), vec![crate::plan::FunctionId(0)], BEGIN);
     let events = seconds * (S / STEP);
     let slow_call = events / 2;
     let slow_return = slow_call + SLOW / STEP;
