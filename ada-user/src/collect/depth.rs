@@ -103,6 +103,8 @@ pub struct CallStack {
     left: Vec<Left>,
     /// When the call began that the latest return has ended.
     called_ns: u64,
+    /// When the latest of the events was lost that may belong here: the return of a call from before may be among them.
+    lost_ns: u64,
     /// A frame that was given up has returned after all: this thread switches stacks, and what looks left may wait.
     switches: bool,
 }
@@ -178,6 +180,11 @@ impl CallStack {
         self.in_kernel = 0;
     }
 
+    /// Events were lost that may belong here, the last of them at `last_ns`.
+    pub fn note_loss(&mut self, last_ns: u64) {
+        self.lost_ns = self.lost_ns.max(last_ns);
+    }
+
     /// When the call began that the latest known return has ended.
     #[must_use]
     pub fn called_ns(&self) -> u64 {
@@ -226,7 +233,8 @@ impl CallStack {
             Awaited::Pending | Awaited::AtExit => self.unreturned.unwound += 1,
         }
         if frame.awaited != Awaited::BeyondLimit {
-            if !self.switches && sp.wrapping_sub(frame.sp) < SAME_STACK {
+            let may_have_returned = self.lost_ns >= frame.time_ns && self.lost_ns > 0;
+            if !self.switches && !may_have_returned && sp.wrapping_sub(frame.sp) < SAME_STACK {
                 self.left.push(Left { function_id: frame.function_id, depth: frame.depth });
             }
             if self.aside.len() == ASIDE {
@@ -303,6 +311,19 @@ mod tests {
             assert_eq!(stack.left(), if round == 0 { &[][..] } else { &left });
         }
         assert_eq!(stack.unreturned().unwound, 999);
+    }
+
+    #[test]
+    fn what_ran_while_events_were_lost_may_have_returned() {
+        let mut stack = CallStack::default();
+        let at = |time_ns| Call { time_ns, ..call(1000, time_ns) };
+        stack.call(at(1));
+        stack.note_loss(2);
+        stack.note_loss(1);
+        stack.call(at(3));
+        assert_eq!(stack.left(), []);
+        stack.call(at(4));
+        assert_eq!(stack.left(), [Left { function_id: 3, depth: 0 }]);
     }
 
     #[test]

@@ -52,6 +52,10 @@ pub(crate) struct Demux {
     stacks: HashMap<(u32, u32), CallStack>,
     /// Tells how many events the source has lost so far.
     lost: LossGauge,
+    /// Losses whose threads were told.
+    attributed: u64,
+    /// The gauge up to which all threads that lost events are known; none while some are not.
+    told: Option<u64>,
     /// Events at this call depth and deeper are not written.
     max_depth: u32,
     /// Which details are written, if not all; and what triggers are looked up in.
@@ -76,6 +80,8 @@ impl Demux {
             returns: ReturnsTable::new(plan),
             stacks: HashMap::new(),
             lost,
+            attributed: 0,
+            told: Some(0),
             max_depth: u32::MAX,
             flight: None,
             rotator: None,
@@ -177,6 +183,17 @@ impl Demux {
     /// Notes losses, by thread where they are known.
     pub(crate) fn note_losses(&mut self, losses: &Losses) {
         self.files.note_losses(losses);
+        self.attributed += losses.threads.iter().map(|loss| loss.count).sum::<u64>();
+        let total = losses.by_reason.iter().map(|(_, count)| count).sum();
+        self.told = Some(total).filter(|total| self.attributed >= *total);
+        for loss in &losses.threads {
+            if let Some(thread) = self.files.known(loss.pid, loss.tid).and_then(|index| self.files.thread(index)) {
+                thread.stack.note_loss(loss.last_ns);
+            }
+            // Which of its process's other stacks the thread was on is not known.
+            let others = self.stacks.iter_mut().filter(|((pid, _), _)| *pid == loss.pid);
+            others.for_each(|(_, stack)| stack.note_loss(loss.last_ns));
+        }
     }
 
     /// Finalises every file of a recording that ended at `end_ns`.
@@ -274,11 +291,11 @@ impl Demux {
         flight.fire(trigger, Moment { at_ns, from_ns, event }, &mut |entry| files.write_late(entry));
     }
 
-    /// The calls that an event at `time_ns` proves to be left by longjmp or an exception end with it. Where events were lost,
-    /// their returns may be among those.
+    /// The calls that an event at `time_ns` proves to be left by longjmp or an exception end with it. Where this thread may have
+    /// lost events while they ran, their returns may be among those: the stack knows, once it is told whose the losses are.
     #[cold]
     fn end_left(&mut self, index: usize, stack: u32, time_ns: u64) {
-        if (self.lost)() > 0 {
+        if self.told != Some((self.lost)()) {
             return;
         }
         for position in 0.. {
