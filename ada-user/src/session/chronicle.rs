@@ -22,7 +22,7 @@ use super::{ProcessEnd, mapped::MappingLog, processes::Processes};
 use crate::{
     backend::Refusal,
     clock,
-    collect::{self, Ledger, Life, ThreadEntry, flight::Window},
+    collect::{self, Ledger, Life, ThreadEntry},
     follow::{self, Follower, Wanted},
     plan::{self, Plan},
     process::{self, ProcessInfo},
@@ -148,7 +148,7 @@ impl Chronicle {
             threads: ledger.threads.iter().map(|(id, entry)| thread(*id, entry)).collect(),
             lost: lost(ledger, finished),
             muted: ledger.muted.iter().map(muted).collect(),
-            windows: ledger.windows.iter().flat_map(|windows| windows.iter().map(Window::manifest)).collect(),
+            windows: ledger.windows.iter().flat_map(|windows| windows.iter().map(|window| window.manifest())).collect(),
             ..Manifest::default()
         }
     }

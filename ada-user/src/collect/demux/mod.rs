@@ -271,7 +271,11 @@ impl Demux {
     fn write_with(&mut self, index: usize, event: Event, detail: &Detail<'_>) -> Option<u32> {
         let Some(flight) = &mut self.flight else { return self.files.write(index, event, Some(detail)) };
         match flight.route(event.time_ns) {
-            Route::Write => self.files.write(index, event, Some(detail)),
+            Route::Write => {
+                let index_seq = self.files.write(index, event, Some(detail))?;
+                flight.wrote();
+                Some(index_seq)
+            }
             Route::Drop => self.files.write(index, event, None),
             Route::Keep => {
                 let index_seq = self.files.write(index, event, None)?;
