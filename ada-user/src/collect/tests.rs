@@ -18,7 +18,7 @@ use ada_format::{
 
 use super::{Demux, Life, Rotation, Span};
 use crate::{
-    backend::{CallDetail, Losses, Memory, More, Sink, ThreadLoss},
+    backend::{CallDetail, Losses, More, Sink, Slots, ThreadLoss},
     clock,
     plan::{Function, FunctionId, Module, ModuleId, Plan, Returns},
 };
@@ -83,7 +83,7 @@ fn nothing_is_allocated_per_event() {
     let dir = tempfile::tempdir().unwrap();
     let mut demux = demux(dir.path(), 0);
     let wide_detail = wire::Detail::default();
-    let detail = CallDetail { detail: &wide_detail, stack: &[], memory: Memory::default() };
+    let detail = CallDetail { detail: &wide_detail, stack: &[], memory: Slots::default() };
     let run = |demux: &mut Demux| {
         for tid in 10..14 {
             for level in 0..50u64 {
