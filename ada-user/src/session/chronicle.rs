@@ -22,7 +22,7 @@ use super::{ProcessEnd, mapped::MappingLog, processes::Processes};
 use crate::{
     backend::Refusal,
     clock,
-    collect::{self, Ledger, Life, ThreadEntry},
+    collect::{self, Known, Ledger, Life, ThreadEntry},
     follow::{self, Follower, Wanted},
     plan::{self, Plan},
     process::{self, ProcessInfo},
@@ -78,9 +78,10 @@ impl Chronicle {
         follower
     }
 
-    /// The executables of the recorded processes.
-    pub(super) fn programs(&self) -> Vec<PathBuf> {
-        self.processes.manifest().into_iter().map(|process| PathBuf::from(process.executable)).collect()
+    /// What triggers choose among.
+    pub(super) fn known(&self) -> Known {
+        let programs = self.processes.manifest().into_iter().map(|process| PathBuf::from(process.executable));
+        Known::new(&self.plan, programs.collect())
     }
 
     pub(super) fn plan(&self) -> &Plan {

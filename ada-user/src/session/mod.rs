@@ -224,14 +224,12 @@ impl TraceSession {
         let (sender, held) = mpsc::channel();
         let wanted = options.follow.clone().filter(|wanted| wanted.may_grow(plan));
         let grower = wanted.map(|wanted| {
-            let (follower, books) = (chronicle.follower(wanted, plan), Arc::clone(&books));
-            let at_risk = pids.to_vec();
+            let (follower, books, at_risk) = (chronicle.follower(wanted, plan), Arc::clone(&books), pids.to_vec());
             Grower { follower, probes: probes.clone(), books, waker: waker.clone(), held, at_risk }.begin()
         });
         let priority = Priority::raise();
         folder.give_to(options.invoker.as_ref(), grower.is_some())?;
-        let known = options.flight.as_ref().map(|_| Arc::new(Known::new(chronicle.plan(), chronicle.programs())));
-        let known = known.unwrap_or_default();
+        let known = Arc::new(if options.flight.is_some() { chronicle.known() } else { Known::default() });
         let mut demux = Demux::new(folder.path().to_owned(), chronicle.plan(), running.loss_gauge(), Arc::clone(&span))
             .no_deeper(options.max_depth)
             .keeping(options.rotation)
@@ -243,17 +241,9 @@ impl TraceSession {
             let grower = grower.map(Grower::spawn).transpose()?;
             Ok::<_, TraceError>((grower, Some(spawn(pump)?)))
         })?;
-        if grower.is_some() {
-            probes.hold(true);
-        }
+        probes.hold(grower.is_some());
         folder.keep();
-        let stop = Arc::<AtomicBool>::default();
-        let served = ControlServer::start(folder.path(), control.clone(), Arc::clone(&stop));
-        let (server, note) = match served {
-            Ok(server) => (Some(server), note),
-            Err(error) => (None, Some(note.map_or_else(|| error.to_string(), |note| format!("{note}; {error}")))),
-        };
-        let session = Self {
+        let mut session = Self {
             books,
             span,
             probes,
@@ -268,10 +258,22 @@ impl TraceSession {
             folder,
             note,
             control,
-            stop,
-            server,
+            stop: Arc::default(),
+            server: None,
         };
+        session.serve();
         session.announced()
+    }
+
+    /// Listens for those who want to steer the recording. Without, it goes on, and the note says so.
+    fn serve(&mut self) {
+        match ControlServer::start(self.folder.path(), self.control.clone(), Arc::clone(&self.stop)) {
+            Ok(server) => self.server = Some(server),
+            Err(error) => {
+                let note = self.note.take().map_or_else(String::new, |note| format!("{note}; "));
+                self.note = Some(format!("{note}{error}"));
+            }
+        }
     }
 
     /// Writes the first manifest, by which others know that the recording has begun. Only now that the rings are being emptied:
