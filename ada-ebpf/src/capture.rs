@@ -14,13 +14,13 @@ use aya_ebpf::{
 
 use crate::{
     detail::{self, STACK_AT},
+    kernel::PAGE,
     loss::count,
     maps::{CAPTURES, config},
     record::Place,
     registers::{self, Frame},
 };
 
-const PAGE: u64 = 4096;
 /// The first piece base that is not a register.
 const STACK_BASE: u8 = 8;
 

@@ -7,13 +7,13 @@ use ada_format::wire::{Detail, Record, flags, kind};
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_probe_read_user};
 
 use crate::{
+    kernel::PAGE,
     loss::count,
     maps::config,
     record::Place,
     registers::{self, Frame},
 };
 
-const PAGE: u64 = 4096;
 /// One less than the most bytes of stack that the format holds.
 const STACK_MASK: u64 = 511;
 

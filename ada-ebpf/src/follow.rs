@@ -8,6 +8,7 @@ use aya_ebpf::helpers::bpf_send_signal;
 
 use crate::{
     ids::Ids,
+    kernel::SIGSTOP,
     loss,
     maps::{ENDED, HOLD, TARGETS},
     record,
@@ -16,7 +17,6 @@ use crate::{
 
 /// asm-generic/signal.h; the same on x86.
 const SIGCONT: u32 = 18;
-const SIGSTOP: u32 = 19;
 
 /// `parent` has made `child`, which cannot run before this returns.
 #[inline(always)]

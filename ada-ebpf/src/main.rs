@@ -15,6 +15,7 @@ mod follow;
 mod frames;
 mod go;
 mod ids;
+mod kernel;
 mod loss;
 mod maps;
 mod rate;

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::{
     generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
 };
 
-use crate::{ids::Ids, loss::count, record, record::Place, registers, task::Task};
+use crate::{ids::Ids, kernel::SIGSTOP, loss::count, record, record::Place, registers, task::Task};
 
 /// asm-generic/signal.h; the same on x86.
 const SIGILL: u32 = 4;
@@ -16,7 +16,6 @@ const SIGTRAP: u32 = 5;
 const SIGBUS: u32 = 7;
 const SIGFPE: u32 = 8;
 const SIGSEGV: u32 = 11;
-const SIGSTOP: u32 = 19;
 
 /// `si_code`, include/uapi/asm-generic/siginfo.h: the kernel's own word, the bpf_send_signal of `follow` included.
 const SI_KERNEL: i32 = 0x80;

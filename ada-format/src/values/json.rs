@@ -6,10 +6,11 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::observed::{Bytes, Memory, Moment, Observed};
+use super::observed::{Bytes, Moment, Observed};
 use super::present;
 use super::text::{flags, is_cut, named};
 use crate::manifest::{Field, Form, Named, Signature, Value};
+use crate::write::Memory;
 
 /// What [`values`] calls what was given back.
 pub const RETURN: &str = "return";

@@ -13,9 +13,11 @@ mod text;
 use crate::manifest::{Parameter, Signature};
 
 pub use self::json::{RETURN, values};
-pub use self::observed::{Memory, Moment, Observed};
+pub use self::observed::{Moment, Observed};
 pub use self::quote::quote;
 pub use self::text::{write_call, write_signature};
+/// What is read of the target's memory is what was written of it.
+pub use crate::write::Memory;
 
 /// The parameters that this very call has.
 fn present<'a>(signature: &'a Signature, observed: &Observed<'a>) -> impl Iterator<Item = &'a Parameter> {

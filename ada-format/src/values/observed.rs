@@ -8,6 +8,7 @@ use crate::layout::DetailType;
 use crate::manifest::{Location, Part, Value};
 use crate::read::{DetailEvent, Payload};
 use crate::wire::MAX_SLOTS;
+use crate::write::Memory;
 
 /// Whether something is a call or a return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,19 +17,6 @@ pub enum Moment {
     Call,
     /// Its return value is.
     Return,
-}
-
-/// Memory that was copied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory<'a> {
-    /// Which piece it is.
-    pub slot: u8,
-    /// Where it was.
-    pub address: u64,
-    /// Bytes that there were; more than [`bytes`](Self::bytes) if it was cut.
-    pub full_length: u32,
-    /// What was copied.
-    pub bytes: &'a [u8],
 }
 
 /// What was recorded of a call or return.

@@ -4,10 +4,11 @@
 
 use std::fmt::{self, Write};
 
-use super::observed::{Bytes, Memory, Moment, Observed};
+use super::observed::{Bytes, Moment, Observed};
 use super::present;
 use super::quote::quote;
 use crate::manifest::{Field, Form, Named, Signature, Value};
+use crate::write::Memory;
 
 /// Writes what a call was given, `name(x=1)`, or what it gave back, ` = 3`; nothing for a function that gives nothing.
 ///

@@ -131,13 +131,13 @@ pub struct CallDetail<'a> {
     pub detail: &'a Detail,
     /// The stack, upwards from the stack pointer at the probe (of a return: at the function's entry).
     pub stack: &'a [u8],
-    /// Memory, by slot; the slots that were not filled are missing.
-    pub memory: Memory<'a>,
+    /// Copies of memory; the slots that were not filled are missing.
+    pub memory: Slots<'a>,
 }
 
-/// Pieces of memory that came with an event.
+/// Pieces of memory that came with an event, by slot.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Memory<'a> {
+pub struct Slots<'a> {
     /// Bit `n`: slot `n` was filled.
     pub filled: u32,
     /// All slots, each of `stride` bytes: a [`Slot`](ada_format::wire::Slot) and room for bytes.
@@ -148,7 +148,7 @@ pub struct Memory<'a> {
     pub limit: usize,
 }
 
-impl<'a> Memory<'a> {
+impl<'a> Slots<'a> {
     /// The slots that were filled: number, head and bytes.
     pub fn pieces(self) -> impl Iterator<Item = (u8, Slot, &'a [u8])> {
         let slots = self.slots.chunks_exact(self.stride.max(size_of::<Slot>()));

@@ -51,7 +51,9 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
     // Before anything is attached, so that no Ctrl-C from here on leaves a recording unfinished.
     let mut watch = Watch::new(&pids, args.duration)?;
     let mut session = TraceSession::start(backend(args, &plan, filters), &plan, &pids, &options)?;
-    watch.marks_go_to(session.control());
+    if options.flight.is_some() {
+        watch.marks_go_to(session.control());
+    }
     if let Some(gated) = gated {
         match gated.release() {
             Ok(launched) => watch.launched(launched),

@@ -26,7 +26,7 @@ use rustix::{
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
-use super::status::StatusLine;
+use super::{status::StatusLine, tell};
 
 /// Time between updates of the status line.
 const STATUS: Duration = Duration::from_millis(200);
@@ -87,7 +87,7 @@ impl Watch {
         Ok(Self { signals, marks, control, armed, targets, first, launched, ended, deadline, duration })
     }
 
-    /// Where marks go from now on.
+    /// Where marks go from now on, in a recording with a flight recorder.
     pub(super) fn marks_go_to(&mut self, control: Control) {
         self.control = Some(control);
     }
@@ -118,6 +118,7 @@ impl Watch {
             let ready = self.poll(earlier(self.deadline, refresh.min(Instant::now() + STATUS)))?;
             self.note_ended(&ready, session);
             if ready.mark {
+                status.clear();
                 self.mark();
             }
             if ready.signal {
@@ -148,11 +149,14 @@ impl Watch {
         }
     }
 
-    /// Any number of signals since the last time is one mark.
+    /// Any number of signals since the last time is one mark; or one word about what is missing for it.
     fn mark(&mut self) {
         while self.marks.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
-        if let Some(control) = &self.control {
-            control.tell(Command::Mark { text: "SIGUSR1".to_owned() });
+        match &self.control {
+            Some(control) => control.tell(Command::Mark { text: "SIGUSR1".to_owned() }),
+            None => tell(
+                "ada-trace: SIGUSR1 marks nothing in a recording without a flight recorder: start it with --trigger or --pre-roll\n",
+            ),
         }
     }
 
@@ -173,6 +177,9 @@ impl Watch {
         loop {
             let ready = self.poll(earlier(deadline, Instant::now() + STATUS))?;
             let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if ready.mark {
+                self.mark();
+            }
             if ready.signal || over || !ready.ended.is_empty() {
                 return Ok(());
             }

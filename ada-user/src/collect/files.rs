@@ -150,20 +150,22 @@ impl Files {
         }
     }
 
-    /// Writes a detail of an event that was written before without. What belongs to no open file is counted.
-    pub(super) fn write_late(&mut self, entry: &Entry<'_>) {
+    /// Writes a detail of an event that was written before without. False if that cannot be; what belongs to no open file is
+    /// counted.
+    pub(super) fn write_late(&mut self, entry: &Entry<'_>) -> bool {
         let place = self.place_of(entry.thread);
         let live = place.and_then(|index| self.threads.get_mut(index)?.as_mut());
         let Some(thread) = live.or_else(|| self.waiting.get_mut(&entry.thread)) else {
             self.ledger.details_missed += 1;
-            return;
+            return false;
         };
         let Entry { index_seq, time_ns, function_id, kind, detail, .. } = entry;
         match thread.writer.add_detail(*index_seq, *time_ns, *function_id, *kind, detail) {
-            Ok(_) => {}
+            Ok(_) => return true,
             Err(error @ (WriteError::Failed { .. } | WriteError::Stopped { .. })) => self.fail(error),
             Err(_) => self.ledger.details_missed += 1,
         }
+        false
     }
 
     /// Whether the file of the thread at a place can take no more events, or should not.

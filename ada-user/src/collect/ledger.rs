@@ -34,7 +34,7 @@ pub struct Ledger {
     /// Functions that were called too often, in the order in which they were muted.
     pub muted: Vec<Muted>,
     /// The times in which details were kept, if that was not always.
-    pub windows: Option<Arc<[Window]>>,
+    pub windows: Option<Arc<[Arc<Window>]>>,
     /// Windows that were too many to be listed.
     pub windows_unlisted: u64,
     /// Details that a trigger asked for and that could not be written any more.
@@ -179,13 +179,13 @@ impl Ledger {
         self.threads.values().map(|thread| thread.missed_returns).sum()
     }
 
-    /// Takes over the windows of the flight recorder.
+    /// Takes over the windows of the flight recorder: those that are over are not copied.
     pub(super) fn note_flight(&mut self, flight: &FlightRecorder) {
         let now = (flight.revision(), flight.details());
         if self.windows.is_none() || self.flight_as_of != now {
             self.revision += 1;
             self.flight_as_of = now;
-            self.windows = Some(flight.windows().cloned().collect());
+            self.windows = Some(flight.shared_windows().collect());
             self.windows_unlisted = flight.windows_unlisted();
         }
     }

@@ -6,6 +6,7 @@ mod demux;
 mod depth;
 mod files;
 pub mod flight;
+mod known;
 mod ledger;
 mod life;
 mod pump;
@@ -17,11 +18,13 @@ mod tests;
 mod thread;
 
 pub use depth::{Call, CallStack, Expect, Left, RETURN_LIMIT, Unreturned};
+pub use known::Arming;
 pub use ledger::{Cut, Gap, Ledger, Muted, ThreadEntry};
 pub use life::Life;
 pub use rotation::Rotation;
 
 pub(crate) use demux::Demux;
+pub(crate) use known::Known;
 pub(crate) use life::{Stopped, go_on};
 pub(crate) use pump::{Books, Pump};
 pub(crate) use span::Span;

@@ -165,7 +165,7 @@ impl<R: Running> Pump<R> {
         let count = self.running.drain(last, &mut self.demux);
         while let Ok(ControlRequest { command, reply }) = self.requests.try_recv() {
             // Whoever asked may be gone.
-            let _ = reply.send(self.demux.obey(&command, clock::boottime_ns()));
+            let _ = reply.send(self.demux.obey(command, clock::boottime_ns()));
         }
         // Relaxed: a number to look at.
         self.books.events.fetch_add(count as u64, Ordering::Relaxed);

@@ -10,7 +10,7 @@
 //! deleted at all; what is kept after a decision is no larger than the size that was asked for, as far as chunks that
 //! can be deleted make it up.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::flight::Window;
 use crate::timespan;
@@ -111,7 +111,7 @@ impl Chunk {
     }
 
     /// Whether details of its time were kept.
-    fn is_in(&self, windows: &[Window]) -> bool {
+    fn is_in(&self, windows: &[Arc<Window>]) -> bool {
         let from = windows.partition_point(|window| window.end_ns < self.first_ns);
         windows.get(from).is_some_and(|window| window.start_ns <= self.last_ns)
     }
@@ -130,7 +130,7 @@ impl Rotator {
 
     /// What is to be done at `now_ns` about `chunks`, which are all that are kept. `windows`: the times in which details
     /// were kept, in order; --keep leaves what is in them alone.
-    pub(super) fn decide(&mut self, chunks: &[Chunk], windows: &[Window], now_ns: u64) -> Decision {
+    pub(super) fn decide(&mut self, chunks: &[Chunk], windows: &[Arc<Window>], now_ns: u64) -> Decision {
         let mut decision = Decision::default();
         let mut rest: Vec<&Chunk> = chunks.iter().collect();
         if let Some(keep_ns) = self.keep_ns {
@@ -216,11 +216,11 @@ mod tests {
     }
 
     /// One window, from `start_ns` to `end_ns`.
-    fn windows(start_ns: u64, end_ns: u64) -> Vec<Window> {
+    fn windows(start_ns: u64, end_ns: u64) -> Vec<Arc<Window>> {
         let (pre_roll, post_roll) = (Roll::Time(Duration::ZERO), Roll::Time(Duration::from_nanos(end_ns - start_ns)));
         let mut flight = FlightRecorder::new(&FlightOptions { pre_roll, post_roll, buffer: 0 }, 0);
-        flight.mark("", start_ns, &mut |_| {});
-        flight.windows().cloned().collect()
+        flight.mark("", start_ns, &mut |_| true);
+        flight.shared_windows().collect()
     }
 
     #[test]

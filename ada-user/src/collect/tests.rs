@@ -3,7 +3,10 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use ada_format::{
@@ -15,7 +18,7 @@ use ada_format::{
 
 use super::{Demux, Life, Rotation, Span};
 use crate::{
-    backend::{CallDetail, Losses, Memory, More, Sink, ThreadLoss},
+    backend::{CallDetail, Losses, More, Sink, Slots, ThreadLoss},
     clock,
     plan::{Function, FunctionId, Module, ModuleId, Plan, Returns},
 };
@@ -80,7 +83,7 @@ fn nothing_is_allocated_per_event() {
     let dir = tempfile::tempdir().unwrap();
     let mut demux = demux(dir.path(), 0);
     let wide_detail = wire::Detail::default();
-    let detail = CallDetail { detail: &wide_detail, stack: &[], memory: Memory::default() };
+    let detail = CallDetail { detail: &wide_detail, stack: &[], memory: Slots::default() };
     let run = |demux: &mut Demux| {
         for tid in 10..14 {
             for level in 0..50u64 {
@@ -123,6 +126,43 @@ fn a_thread_id_that_is_used_again_gets_a_folder_of_its_own() {
     assert_eq!(read(dir.path(), 2), [(EventKind::Call, 0)]);
     assert_eq!(read(dir.path(), 3), [(EventKind::Call, 0)]);
     assert_eq!(demux.ledger().threads.len(), 4);
+}
+
+/// A thread that lost nothing has its calls that were left; one that did, those that began later.
+#[test]
+fn calls_that_were_left_are_told_by_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let gauge = Arc::new(AtomicU64::new(0));
+    let lost = Arc::clone(&gauge);
+    // Relaxed: there is one thread.
+    let lost = Arc::new(move || lost.load(Ordering::Relaxed));
+    let mut demux = Demux::new(dir.path().to_owned(), &plan(), lost, Arc::new(Span::begin()));
+    let left = |demux: &mut Demux, tid| demux.event(&record(tid, kind::CALL, 1000), More::Nothing);
+    for tid in [10, 11] {
+        left(&mut demux, tid);
+        left(&mut demux, tid);
+    }
+    gauge.store(1, Ordering::Relaxed);
+    // Nobody knows yet whose it is.
+    left(&mut demux, 10);
+    left(&mut demux, 11);
+    let last_ns = clock::boottime_ns();
+    let threads = vec![ThreadLoss { pid: 1, tid: 11, count: 1, first_ns: last_ns, last_ns }];
+    demux.note_losses(&Losses { by_reason: vec![("ring_full", 1)], threads, ..Losses::default() });
+    for tid in [10, 11] {
+        left(&mut demux, tid);
+        left(&mut demux, tid);
+    }
+    gauge.store(2, Ordering::Relaxed);
+    demux.note_losses(&Losses { by_reason: vec![("ring_full", 2)], ..Losses::default() });
+    // The table of threads is full, say.
+    left(&mut demux, 10);
+    demux.finish(clock::boottime_ns());
+    let exceptions = |folder| {
+        let thread = ThreadReader::open(&thread_folder(dir.path(), folder)).unwrap();
+        thread.index().events().iter().filter(|event| event.kind() == Some(EventKind::Exception)).count()
+    };
+    assert_eq!([exceptions(0), exceptions(1)], [3, 2]);
 }
 
 #[test]

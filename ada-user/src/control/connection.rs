@@ -5,6 +5,7 @@
 use std::{
     io::{self, Read, Write},
     os::unix::net::UnixStream,
+    time::Instant,
 };
 
 use super::protocol::{MAX_LINE, Reply};
@@ -13,6 +14,8 @@ use super::protocol::{MAX_LINE, Reply};
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) stream: UnixStream,
+    /// When it came, said something or took something, last.
+    pub(super) heard: Instant,
     input: Vec<u8>,
     output: Vec<u8>,
     /// Nothing more is read: it goes as soon as it has its answer.
@@ -21,7 +24,7 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(stream: UnixStream) -> Self {
-        Self { stream, input: Vec::new(), output: Vec::new(), closing: false }
+        Self { stream, heard: Instant::now(), input: Vec::new(), output: Vec::new(), closing: false }
     }
 
     /// Whether an answer waits for the client to take it. Until then its next request waits, too.
@@ -31,6 +34,7 @@ impl Connection {
 
     /// Reads what is there, answers whole lines and hands out what can be handed out. False if the client is gone or done.
     pub(super) fn turn(&mut self, answer: &mut dyn FnMut(&[u8]) -> Reply) -> bool {
+        self.heard = Instant::now();
         if !self.is_writing() && !self.closing && self.fill().is_err() {
             return false;
         }

@@ -5,7 +5,7 @@
 //!                ◀──line of JSON──                         ◀──── Reply ──────
 //! ```
 //!
-//! Invariant: the pump never waits for a client, nor for the server.
+//! Invariant: the pump never waits for a client, nor for the server; what takes time is done before it is asked.
 
 mod client;
 mod connection;
@@ -18,11 +18,18 @@ mod tests;
 use std::{
     io,
     path::PathBuf,
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     time::Duration,
 };
 
-use crate::{backend::Waker, trigger::Trigger};
+use crate::{
+    backend::Waker,
+    collect::{Arming, Known},
+    trigger::Trigger,
+};
 
 pub use self::{
     client::Client,
@@ -42,8 +49,8 @@ pub enum Command {
         /// Why, in the user's words; it may be empty.
         text: String,
     },
-    /// Arm a trigger.
-    AddTrigger(Box<Trigger>),
+    /// Arm a trigger: [`Control::add_trigger`].
+    AddTrigger(Box<Arming>),
     /// Disarm the trigger with that number.
     RemoveTrigger(u32),
     /// List the armed triggers.
@@ -66,14 +73,22 @@ pub struct ControlRequest {
 pub struct Control {
     requests: Sender<ControlRequest>,
     waker: Waker,
+    known: Arc<Known>,
 }
 
 impl Control {
-    /// A handle for those who ask, and where the pump finds what they ask. `waker` ends the pump's wait.
+    /// A handle for those who ask, and where the pump finds what they ask. `waker` ends the pump's wait; triggers choose
+    /// among what is `known`.
     #[must_use]
-    pub fn new(waker: Waker) -> (Self, Receiver<ControlRequest>) {
+    pub(crate) fn new(waker: Waker, known: Arc<Known>) -> (Self, Receiver<ControlRequest>) {
         let (requests, receiver) = channel();
-        (Self { requests, waker }, receiver)
+        (Self { requests, waker, known }, receiver)
+    }
+
+    /// Has a trigger armed and returns the answer. Its functions are looked up here: the pump has no time for that.
+    #[must_use]
+    pub fn add_trigger(&self, trigger: Trigger) -> Reply {
+        self.ask(Command::AddTrigger(Box::new(self.known.arming(trigger))))
     }
 
     /// Has a command done and returns the answer.

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Command;
-use crate::trigger::TriggerError;
+use crate::trigger::{Trigger, TriggerError};
 
 /// The most bytes of a mark's text: all of them are kept.
 const MAX_TEXT: usize = 1 << 10;
@@ -135,6 +135,8 @@ impl Reply {
 pub(super) enum Wish {
     /// Something for the pump.
     Command(Command),
+    /// A trigger, whose functions are to be looked up first.
+    AddTrigger(Box<Trigger>),
     /// The end of the recording.
     Stop,
 }
@@ -150,7 +152,7 @@ impl Wish {
             Request::Mark { text } => Command::Mark { text },
             Request::AddTrigger { trigger } => {
                 let refusal = |error: TriggerError| Reply::error(error);
-                Command::AddTrigger(Box::new(trigger.parse().map_err(refusal)?))
+                return Ok(Self::AddTrigger(Box::new(trigger.parse().map_err(refusal)?)));
             }
             Request::RemoveTrigger { id } => Command::RemoveTrigger(id),
             Request::ListTriggers {} => Command::ListTriggers,
@@ -188,10 +190,7 @@ mod tests {
         let table = [
             (r#"{"command":"mark"}"#, mark("")),
             (r#" { "text": "a\nb", "command": "mark" } "#, mark("a\nb")),
-            (
-                r#"{"command":"add-trigger","trigger":"exit"}"#,
-                Ok(Wish::Command(Command::AddTrigger(Box::new("exit".parse().unwrap())))),
-            ),
+            (r#"{"command":"add-trigger","trigger":"exit"}"#, Ok(Wish::AddTrigger(Box::new("exit".parse().unwrap())))),
             (r#"{"command":"remove-trigger","id":3}"#, Ok(Wish::Command(Command::RemoveTrigger(3)))),
             (r#"{"command":"list-triggers"}"#, Ok(Wish::Command(Command::ListTriggers))),
             (r#"{"command":"status"}"#, Ok(Wish::Command(Command::Status))),

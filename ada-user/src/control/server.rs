@@ -1,22 +1,20 @@
 //! The thread that listens at a session's socket and passes on what clients ask.
 //!
-//! Invariant: no client keeps another waiting; what is waited for is the pump's answer alone, and that not for ever.
+//! Invariant: no client keeps another waiting, however many say nothing: the one that has been silent longest gives way. What
+//! is waited for is the pump's answer alone, and that not for ever.
 
 use std::{
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::fd::{AsFd, OwnedFd},
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::{
     Control, ControlError,
@@ -27,6 +25,8 @@ use super::{
 
 /// Clients at the same time.
 const MAX_CLIENTS: usize = 8;
+/// Who has said nothing for so long, and takes no answer, gives way to another one; until then, that one waits.
+const SILENCE: Duration = Duration::from_secs(1);
 /// Time until somebody is let in again after that has failed.
 const BREATHER: Duration = Duration::from_millis(50);
 
@@ -48,7 +48,8 @@ impl ControlServer {
         let listener = Listener::bind(dir).map_err(failed)?;
         let end = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
         let end = Arc::new(end);
-        let mut service = Service { listener, end: Arc::clone(&end), clients: Vec::new(), control, stop };
+        let mut service =
+            Service { listener, end: Arc::clone(&end), clients: Vec::new(), full_until: None, control, stop };
         let thread = std::thread::Builder::new().name("ada-control".to_owned());
         let thread = thread.spawn(move || service.run()).map_err(failed)?;
         Ok(Self { thread: Some(thread), end })
@@ -67,6 +68,8 @@ struct Service {
     listener: Listener,
     end: Arc<OwnedFd>,
     clients: Vec<Connection>,
+    /// Nobody is let in before that.
+    full_until: Option<Instant>,
     control: Control,
     stop: Arc<AtomicBool>,
 }
@@ -74,15 +77,16 @@ struct Service {
 impl Service {
     fn run(&mut self) {
         while let Some(ready) = self.wait() {
-            if ready.newcomer {
-                self.let_in();
-            }
             let (control, stop) = (&self.control, &self.stop);
-            let mut ready = ready.clients.into_iter();
-            self.clients.retain_mut(|client| match ready.next() {
+            let mut clients = ready.clients.into_iter();
+            self.clients.retain_mut(|client| match clients.next() {
                 Some(true) => client.turn(&mut |line| answer(line, control, stop)),
                 _ => true,
             });
+            // Last: who has just spoken is not silent.
+            if ready.newcomer && self.make_room() {
+                self.let_in();
+            }
         }
     }
 
@@ -92,9 +96,12 @@ impl Service {
             let wanted = if Connection::is_writing(client) { PollFlags::OUT } else { PollFlags::IN };
             PollFd::from_borrowed_fd(client.stream.as_fd(), wanted)
         };
-        let mut fds = vec![PollFd::new(&*self.end, PollFlags::IN), PollFd::new(&self.listener.socket, PollFlags::IN)];
+        let closed_for = self.closed_for();
+        let newcomers = if closed_for.is_none() { PollFlags::IN } else { PollFlags::empty() };
+        let mut fds = vec![PollFd::new(&*self.end, PollFlags::IN), PollFd::new(&self.listener.socket, newcomers)];
         fds.extend(self.clients.iter().map(of));
-        match poll(&mut fds, None) {
+        let timeout = closed_for.and_then(|time| Timespec::try_from(time).ok());
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Some(Ready::default()),
             Err(_) => return None,
@@ -106,23 +113,35 @@ impl Service {
         Some(Ready { newcomer: ready.next() == Some(true), clients: ready.collect() })
     }
 
+    /// For how long nobody is let in.
+    fn closed_for(&self) -> Option<Duration> {
+        let until = self.full_until.filter(|_| self.clients.len() >= MAX_CLIENTS)?;
+        Some(until.saturating_duration_since(Instant::now())).filter(|time| !time.is_zero())
+    }
+
+    /// Whether there is a place for one more; there is none while all have said something lately.
+    fn make_room(&mut self) -> bool {
+        if self.clients.len() < MAX_CLIENTS {
+            return true;
+        }
+        let oldest = self.clients.iter().enumerate().min_by_key(|(_, client)| client.heard);
+        let Some((index, until)) = oldest.map(|(index, client)| (index, client.heard + SILENCE)) else { return true };
+        let is_silent = until <= Instant::now();
+        if is_silent {
+            self.clients.remove(index);
+        }
+        self.full_until = (!is_silent).then_some(until);
+        is_silent
+    }
+
     fn let_in(&mut self) {
         match self.listener.accept() {
-            Ok(Some(stream)) => self.welcome(stream),
+            Ok(Some(stream)) => self.clients.push(Connection::new(stream)),
             Ok(None) => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             // Too many open files, say: whoever waits stays, and the next poll would return at once.
             Err(_) => std::thread::sleep(BREATHER),
         }
-    }
-
-    fn welcome(&mut self, stream: UnixStream) {
-        if self.clients.len() < MAX_CLIENTS {
-            self.clients.push(Connection::new(stream));
-            return;
-        }
-        let busy = Reply::error(format!("{MAX_CLIENTS} others are talking to the recorder already; try again"));
-        let _ = std::io::Write::write(&mut &stream, busy.line().as_bytes());
     }
 }
 
@@ -136,6 +155,7 @@ struct Ready {
 fn answer(line: &[u8], control: &Control, stop: &AtomicBool) -> Reply {
     match Wish::parse(line) {
         Ok(Wish::Command(command)) => control.ask(command),
+        Ok(Wish::AddTrigger(trigger)) => control.add_trigger(*trigger),
         Ok(Wish::Stop) => {
             // Relaxed: whoever sees it only ends the recording.
             stop.store(true, Ordering::Relaxed);

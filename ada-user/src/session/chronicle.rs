@@ -18,11 +18,11 @@ use ada_format::{
     write::INDEX_FILE,
 };
 
-use super::{ProcessEnd, processes::Processes};
+use super::{ProcessEnd, mapped::MappingLog, processes::Processes};
 use crate::{
     backend::Refusal,
     clock,
-    collect::{self, Ledger, Life, ThreadEntry, flight::Window},
+    collect::{self, Known, Ledger, Life, ThreadEntry},
     follow::{self, Follower, Wanted},
     plan::{self, Plan},
     process::{self, ProcessInfo},
@@ -33,18 +33,21 @@ use crate::{
 pub(super) struct Chronicle {
     plan: Plan,
     processes: Processes,
+    /// What the kernel tells of their mappings, where it does.
+    log: Option<MappingLog>,
     started: Anchor,
     ended: Option<Anchor>,
     session_id: String,
 }
 
 impl Chronicle {
-    /// Looks at the processes, while everything about them can still be read.
+    /// Looks at the processes, while everything about them can still be read and, with the right to, listened to.
     pub(super) fn begin(plan: &Plan, pids: &[u32], known: &[ProcessInfo]) -> Self {
         let started = anchor();
         Self {
             plan: plan.clone(),
             processes: Processes::begin(pids.iter().map(|pid| process_info(*pid, known))),
+            log: MappingLog::open(),
             started,
             ended: None,
             session_id: format!("{:x}-{:x}", started.realtime_ns, std::process::id()),
@@ -76,9 +79,10 @@ impl Chronicle {
         follower
     }
 
-    /// The executables of the recorded processes.
-    pub(super) fn programs(&self) -> Vec<PathBuf> {
-        self.processes.manifest().into_iter().map(|process| PathBuf::from(process.executable)).collect()
+    /// What triggers choose among.
+    pub(super) fn known(&self) -> Known {
+        let programs = self.processes.manifest().into_iter().map(|process| PathBuf::from(process.executable));
+        Known::new(&self.plan, programs.collect())
     }
 
     pub(super) fn plan(&self) -> &Plan {
@@ -106,7 +110,11 @@ impl Chronicle {
 
     /// Looks where modules are loaded by now, in processes where that was not known. True if something was found.
     pub(super) fn locate_modules(&mut self) -> bool {
-        self.processes.locate(&mut self.plan.modules)
+        let told = self.log.as_mut().is_some_and(|log| {
+            let table = log.catch_up(clock::boottime_ns(), |pid| self.processes.is_open(pid));
+            self.processes.locate_told(&mut self.plan.modules, table)
+        });
+        self.processes.locate(&mut self.plan.modules) || told
     }
 
     pub(super) fn duration(&self) -> Duration {
@@ -142,7 +150,7 @@ impl Chronicle {
             threads: ledger.threads.iter().map(|(id, entry)| thread(*id, entry)).collect(),
             lost: lost(ledger, finished),
             muted: ledger.muted.iter().map(muted).collect(),
-            windows: ledger.windows.iter().flat_map(|windows| windows.iter().map(Window::manifest)).collect(),
+            windows: ledger.windows.iter().flat_map(|windows| windows.iter().map(|window| window.manifest())).collect(),
             ..Manifest::default()
         }
     }
@@ -185,7 +193,7 @@ impl Chronicle {
             name: function.name.clone(),
             demangled: function.demangled.clone(),
             aliases: function.aliases.clone(),
-            offset: function.offset,
+            offset: function.address,
             size: function.size,
             probe_offset: function.probe_offset,
             returns: returns(&function.returns),

@@ -9,6 +9,7 @@
 
 mod chronicle;
 mod grower;
+mod mapped;
 mod output;
 mod priority;
 mod processes;
@@ -41,7 +42,7 @@ use self::{
 };
 use crate::{
     backend::{AttachError, Backend, LiveGauge, Running, Waker},
-    collect::{Books, Demux, Ledger, Pump, Rotation, Span, flight::FlightOptions},
+    collect::{Books, Demux, Known, Ledger, Pump, Rotation, Span, flight::FlightOptions},
     control::{Control, ControlServer},
     follow::Wanted,
     plan::Plan,
@@ -223,34 +224,26 @@ impl TraceSession {
         let (sender, held) = mpsc::channel();
         let wanted = options.follow.clone().filter(|wanted| wanted.may_grow(plan));
         let grower = wanted.map(|wanted| {
-            let (follower, books) = (chronicle.follower(wanted, plan), Arc::clone(&books));
-            let at_risk = pids.to_vec();
+            let (follower, books, at_risk) = (chronicle.follower(wanted, plan), Arc::clone(&books), pids.to_vec());
             Grower { follower, probes: probes.clone(), books, waker: waker.clone(), held, at_risk }.begin()
         });
         let priority = Priority::raise();
         folder.give_to(options.invoker.as_ref(), grower.is_some())?;
+        let known = Arc::new(if options.flight.is_some() { chronicle.known() } else { Known::default() });
         let mut demux = Demux::new(folder.path().to_owned(), chronicle.plan(), running.loss_gauge(), Arc::clone(&span))
             .no_deeper(options.max_depth)
             .keeping(options.rotation)
-            .around_triggers(options.flight.as_ref(), chronicle.plan(), &chronicle.programs());
+            .around_triggers(options.flight.as_ref(), &known);
         demux.tell_held(sender);
-        let (control, requests) = Control::new(waker.clone());
+        let (control, requests) = Control::new(waker.clone(), known);
         let pump = Pump::new(running, demux, Arc::clone(&books), requests);
         let (grower, pump) = priority.while_raised(|| {
             let grower = grower.map(Grower::spawn).transpose()?;
             Ok::<_, TraceError>((grower, Some(spawn(pump)?)))
         })?;
-        if grower.is_some() {
-            probes.hold(true);
-        }
+        probes.hold(grower.is_some());
         folder.keep();
-        let stop = Arc::<AtomicBool>::default();
-        let served = ControlServer::start(folder.path(), control.clone(), Arc::clone(&stop));
-        let (server, note) = match served {
-            Ok(server) => (Some(server), note),
-            Err(error) => (None, Some(note.map_or_else(|| error.to_string(), |note| format!("{note}; {error}")))),
-        };
-        let session = Self {
+        let mut session = Self {
             books,
             span,
             probes,
@@ -265,10 +258,22 @@ impl TraceSession {
             folder,
             note,
             control,
-            stop,
-            server,
+            stop: Arc::default(),
+            server: None,
         };
+        session.serve();
         session.announced()
+    }
+
+    /// Listens for those who want to steer the recording. Without, it goes on, and the note says so.
+    fn serve(&mut self) {
+        match ControlServer::start(self.folder.path(), self.control.clone(), Arc::clone(&self.stop)) {
+            Ok(server) => self.server = Some(server),
+            Err(error) => {
+                let note = self.note.take().map_or_else(String::new, |note| format!("{note}; "));
+                self.note = Some(format!("{note}{error}"));
+            }
+        }
     }
 
     /// Writes the first manifest, by which others know that the recording has begun. Only now that the rings are being emptied:

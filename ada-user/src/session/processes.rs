@@ -9,10 +9,13 @@ use std::{
 
 use ada_format::manifest::Process;
 
-use super::ProcessEnd;
+use super::{
+    ProcessEnd,
+    mapped::{Mapped, Table},
+};
 use crate::{
     collect::{Life, ThreadEntry},
-    elf::Elf,
+    elf::{Elf, FileId},
     plan::{Module, ModuleId},
     process::ProcessInfo,
     target::Target,
@@ -30,6 +33,10 @@ struct Entry {
     /// Modules of which is known where it has them.
     located: Vec<ModuleId>,
     looks: u32,
+    /// How much of what the kernel told of its mappings was looked at: since when, and how many.
+    seen: (u64, usize),
+    /// It has ended, and everything that was told of it was looked at.
+    settled: bool,
 }
 
 /// All processes that were or are recorded.
@@ -133,6 +140,25 @@ impl Processes {
         found
     }
 
+    /// The same by what the kernel told: of those that have ended, too.
+    pub(super) fn locate_told(&mut self, modules: &mut [Module], told: &Table) -> bool {
+        let (mut found, count) = (false, modules.len());
+        for entry in self.entries.iter_mut().filter(|entry| !entry.settled && entry.located.len() < count) {
+            let end_ns = entry.end.map_or(u64::MAX, |end| end.time_ns);
+            // Another process may have its id by now.
+            if let Some(mapped) = told.of(entry.info.pid).filter(|mapped| mapped.since_ns <= end_ns) {
+                found |= entry.locate_told(modules, mapped);
+            }
+            entry.settled = entry.end.is_some();
+        }
+        found
+    }
+
+    /// Whether a process with this id is or was recorded and has not been looked at for the last time.
+    pub(super) fn is_open(&self, pid: u32) -> bool {
+        self.live.get(&pid).and_then(|index| self.entries.get(*index)).is_some_and(|entry| !entry.settled)
+    }
+
     /// What the manifest says of them.
     pub(super) fn manifest(&self) -> Vec<Process> {
         self.entries.iter().map(Entry::manifest).collect()
@@ -174,6 +200,7 @@ impl Processes {
         entry.info = ProcessInfo { executable, args: now.args, ..entry.info.clone() };
         entry.located.clear();
         entry.looks = 0;
+        entry.seen = (0, 0);
     }
 }
 
@@ -185,14 +212,31 @@ impl Entry {
             if self.located.contains(&module.id) {
                 continue;
             }
-            let bases = load_bases(module, &target);
-            if !bases.is_empty() {
-                // The last one counts: a program that was replaced had its own.
-                module.bases.extend(bases.into_iter().map(|base| (self.info.pid, base)));
-                self.located.push(module.id);
+            self.found(module, load_bases(module, &target));
+        }
+        self.located.len() > before
+    }
+
+    fn locate_told(&mut self, modules: &mut [Module], mapped: &Mapped) -> bool {
+        let seen = (mapped.since_ns, mapped.code.len());
+        if std::mem::replace(&mut self.seen, seen) == seen {
+            return false;
+        }
+        let before = self.located.len();
+        for module in modules.iter_mut() {
+            if !self.located.contains(&module.id) {
+                self.found(module, told_bases(module, mapped));
             }
         }
         self.located.len() > before
+    }
+
+    fn found(&mut self, module: &mut Module, bases: Vec<u64>) {
+        if !bases.is_empty() {
+            // The last one counts: a program that was replaced had its own.
+            module.bases.extend(bases.into_iter().map(|base| (self.info.pid, base)));
+            self.located.push(module.id);
+        }
     }
 
     fn manifest(&self) -> Process {
@@ -215,6 +259,17 @@ fn load_bases(module: &Module, target: &Target) -> Vec<u64> {
     let Ok(elf) = Elf::open(Path::new(&module.open_path)) else { return Vec::new() };
     let file = target.files().iter().find(|file| file.id == elf.id());
     file.map_or(Vec::new(), |file| elf.load_bases(&file.mappings, page_size))
+}
+
+fn told_bases(module: &Module, mapped: &Mapped) -> Vec<u64> {
+    let Ok(id) = FileId::of(&module.open_path) else { return Vec::new() };
+    let code = mapped.code.iter().filter(|code| code.is(&module.path, id));
+    let mappings: Vec<_> = code.map(|code| code.mapping).collect();
+    if mappings.is_empty() {
+        return Vec::new();
+    }
+    let page_size = rustix::param::page_size() as u64;
+    Elf::open(&module.open_path).map_or(Vec::new(), |elf| elf.load_bases(&mappings, page_size))
 }
 
 #[cfg(test)]

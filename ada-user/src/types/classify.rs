@@ -77,12 +77,12 @@ impl Registers {
         match class(of, language) {
             Class::Nothing => Placed::default(),
             Class::Address => by_address(self.integer()),
-            Class::Memory => in_place(self.on_stack(of.size)),
+            Class::Memory => in_place(self.on_stack(of.size, of.alignment())),
             Class::Words(words) => {
                 let floats = u8::try_from(words.iter().filter(|float| **float).count()).unwrap_or(u8::MAX);
                 let integers = u8::try_from(words.len()).unwrap_or(u8::MAX).saturating_sub(floats);
                 if self.integers + integers > INTEGER_REGISTERS || self.floats + floats > FLOAT_REGISTERS {
-                    return in_place(self.on_stack(of.size));
+                    return in_place(self.on_stack(of.size, of.alignment()));
                 }
                 in_place(words.iter().enumerate().filter_map(|(index, float)| self.part(index, *float)).collect())
             }
@@ -107,19 +107,27 @@ impl Registers {
         }
     }
 
-    /// Each half of a pair has a register of its own, or a stack word.
+    /// Each half of a pair has a register of its own, or a stack word; a number of two words is in one place.
     fn scalar(&mut self, scalar: Scalar) -> Vec<Part> {
         if scalar.is_float {
             if self.floats < FLOAT_REGISTERS {
                 self.floats += 1;
                 return Vec::new();
             }
-            return self.on_stack(scalar.size).iter().map(|part| Part { offset: scalar.offset, ..*part }).collect();
+            return self.scalar_on_stack(scalar);
         }
         let words = scalar.size.div_ceil(8).max(1);
+        if words > 1 && u32::from(INTEGER_REGISTERS - self.integers) < words {
+            return self.scalar_on_stack(scalar);
+        }
         (0..words)
             .map(|word| Part { at: self.integer(), offset: scalar.offset + 8 * word, size: scalar.size.min(8) })
             .collect()
+    }
+
+    fn scalar_on_stack(&mut self, scalar: Scalar) -> Vec<Part> {
+        let parts = self.on_stack(scalar.size, scalar.size.min(16));
+        parts.iter().map(|part| Part { offset: scalar.offset, ..*part }).collect()
     }
 
     fn integer(&mut self) -> Location {
@@ -127,17 +135,19 @@ impl Registers {
             self.integers += 1;
             return Location::Register(self.integers - 1);
         }
-        Location::Stack(self.take_stack(8))
+        Location::Stack(self.take_stack(8, 8))
     }
 
-    fn on_stack(&mut self, size: u32) -> Vec<Part> {
-        vec![Part { at: Location::Stack(self.take_stack(size)), offset: 0, size }]
+    fn on_stack(&mut self, size: u32, align: u32) -> Vec<Part> {
+        vec![Part { at: Location::Stack(self.take_stack(size, align)), offset: 0, size }]
     }
 
-    fn take_stack(&mut self, size: u32) -> u32 {
-        let start = FIRST_STACK_BYTE.saturating_add(self.stack);
-        self.stack = self.stack.saturating_add(size.div_ceil(8).saturating_mul(8));
-        start
+    /// What is aligned to more than a word leaves a gap. Callers align the place behind the return address to 16 bytes,
+    /// or to more if that is needed.
+    fn take_stack(&mut self, size: u32, align: u32) -> u32 {
+        let begin = self.stack.checked_next_multiple_of(align.max(8)).unwrap_or(u32::MAX);
+        self.stack = begin.saturating_add(size.div_ceil(8).saturating_mul(8));
+        FIRST_STACK_BYTE.saturating_add(begin)
     }
 }
 
@@ -177,9 +187,10 @@ fn by_address(at: Location) -> Placed {
 fn c_result(of: &Type, language: Language) -> Placed {
     match class(of, language) {
         Class::Nothing => Placed::default(),
-        // Its address is given back as well. What the x87 gives back is not seen.
-        Class::Address | Class::Memory if !matches!(of.kind, Kind::Float) => by_address(Location::Register(0)),
-        Class::Address | Class::Memory => Placed::default(),
+        // What the x87 gives back is not seen.
+        Class::Memory if is_x87_result(of) => Placed::default(),
+        // Its address is given back as well.
+        Class::Address | Class::Memory => by_address(Location::Register(0)),
         Class::Words(words) => {
             let mut next = 0;
             let mut part = |(index, is_float): (usize, &bool)| {
@@ -202,8 +213,11 @@ fn class(of: &Type, language: Language) -> Class {
         return if language == Language::Cpp || of.size == 0 { Class::Nothing } else { Class::Memory };
     }
     let misplaced = |scalar: &Scalar| scalar.size > 1 && !scalar.offset.is_multiple_of(scalar.size.min(8));
-    // long double has a register stack of its own.
-    let is_x87 = |scalar: &Scalar| scalar.is_float && scalar.size > 8;
+    // A vector or a _Float128, also if it is all that a struct has, is in one register.
+    if matches!(scalars.as_slice(), [one] if one.is_float && !one.is_x87 && one.size == of.size) {
+        return Class::Words(vec![true]);
+    }
+    let is_x87 = |scalar: &Scalar| scalar.is_x87;
     if of.size > 16 || of.size == 0 || scalars.iter().any(|scalar| misplaced(scalar) || is_x87(scalar)) {
         return Class::Memory;
     }
@@ -215,6 +229,12 @@ fn class(of: &Type, language: Language) -> Class {
         }
     }
     Class::Words(words)
+}
+
+/// One `long double`, also if it is all that a struct has, or a complex one.
+fn is_x87_result(of: &Type) -> bool {
+    let all_x87 = |scalars: &[Scalar]| !scalars.is_empty() && scalars.iter().all(|scalar| scalar.is_x87);
+    all_x87(&of.scalars()) && (of.size == 16 || matches!(of.kind, Kind::Complex { .. }))
 }
 
 /// How Rust passes something.
@@ -250,7 +270,7 @@ fn distinct(mut scalars: Vec<Scalar>) -> Vec<Scalar> {
 
 fn has_array(of: &Type) -> bool {
     match &of.kind {
-        Kind::Array { .. } => true,
+        Kind::Array { .. } | Kind::Vector => true,
         Kind::Struct(Struct { members, .. }) => {
             members.iter().any(|member| member.of.size > 0 && has_array(&member.of))
         }

@@ -46,13 +46,13 @@ impl Forms {
             Kind::Unsigned => Form::Unsigned { size },
             Kind::Bool => Form::Bool { size },
             Kind::Char => Form::Char { size },
-            Kind::Float => Form::Float { size },
+            Kind::Float { .. } => Form::Float { size },
             Kind::Pointer { .. } => Form::Pointer { to: None },
             Kind::Enum(names) => Form::Enum { size, names: names.clone() },
             Kind::Struct(of) => self.structure(of, size),
             Kind::Array { of, .. } if matches!(of.kind, Kind::Char) && of.size == 1 => Form::Chars { size },
             Kind::Array { of, count } if is_scalar(of) => self.array(of, *count, size),
-            Kind::Complex | Kind::Array { .. } | Kind::Other => Form::Opaque { size },
+            Kind::Complex { .. } | Kind::Vector | Kind::Array { .. } | Kind::Other => Form::Opaque { size },
         }
     }
 
@@ -118,7 +118,9 @@ fn raw(of: &Struct, size: u32) -> Form {
 }
 
 fn is_scalar(of: &Type) -> bool {
-    of.size > 0 && !matches!(of.kind, Kind::Struct(_) | Kind::Array { .. } | Kind::Complex | Kind::Other)
+    let is_number =
+        !matches!(of.kind, Kind::Struct(_) | Kind::Array { .. } | Kind::Complex { .. } | Kind::Vector | Kind::Other);
+    of.size > 0 && is_number
 }
 
 fn is_text(of: &Type) -> bool {

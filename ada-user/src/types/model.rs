@@ -73,9 +73,17 @@ pub(super) enum Kind {
     Bool,
     /// One byte of C's text, or a Unicode character of four.
     Char,
-    Float,
+    Float {
+        /// The processor's oldest kind, with a register stack of its own: `long double`.
+        x87: bool,
+    },
     /// Two floating-point numbers.
-    Complex,
+    Complex {
+        /// As of [`Kind::Float`].
+        x87: bool,
+    },
+    /// Numbers that one register holds side by side.
+    Vector,
     Pointer {
         /// What is there, one level deep.
         to: Option<Rc<Type>>,
@@ -102,6 +110,8 @@ pub(super) struct Struct {
     pub(super) overlaps: bool,
     /// Copying it runs code: it is passed by the address of a copy.
     pub(super) by_address: bool,
+    /// In bytes, if its source asks for an alignment; otherwise 0.
+    pub(super) align: u32,
     /// It is an object of text, with its pointer and length at these offsets.
     pub(super) text: Option<(u32, u32)>,
 }
@@ -124,6 +134,7 @@ pub(super) struct Scalar {
     pub(super) size: u32,
     pub(super) is_float: bool,
     pub(super) is_pointer: bool,
+    pub(super) is_x87: bool,
 }
 
 /// More scalars than any value has that is passed in registers.
@@ -139,11 +150,29 @@ impl Type {
         scalars
     }
 
+    /// Its alignment in memory, in bytes: what its source asks for, or that of its largest scalar unless it is packed.
+    pub(super) fn alignment(&self) -> u32 {
+        let natural = match &self.kind {
+            Kind::Struct(Struct { members, align, .. }) => {
+                let aligned = |member: &Member| {
+                    let align = member.of.alignment();
+                    Some(align).filter(|align| member.offset.is_multiple_of(*align) && self.size.is_multiple_of(*align))
+                };
+                members.iter().filter_map(aligned).max().unwrap_or(1).max(*align)
+            }
+            Kind::Array { of, .. } => of.alignment(),
+            Kind::Complex { .. } => self.size / 2,
+            Kind::Vector => return self.size.max(1),
+            _ => self.size.min(16),
+        };
+        if natural.is_power_of_two() { natural } else { 1 }
+    }
+
     fn collect(&self, offset: u32, scalars: &mut Vec<Scalar>) {
         if scalars.len() >= ENOUGH {
             return;
         }
-        let scalar = |is_float, is_pointer| Scalar { offset, size: self.size, is_float, is_pointer };
+        let scalar = |is_float, is_pointer| Scalar { offset, size: self.size, is_float, is_pointer, is_x87: false };
         match &self.kind {
             Kind::Struct(Struct { members, .. }) => {
                 for member in members {
@@ -155,11 +184,12 @@ impl Type {
                     of.collect(offset.saturating_add(index.saturating_mul(of.size)), scalars);
                 }
             }
-            Kind::Complex => {
-                let half = Scalar { size: self.size / 2, ..scalar(true, false) };
+            Kind::Complex { x87 } => {
+                let half = Scalar { size: self.size / 2, is_x87: *x87, ..scalar(true, false) };
                 scalars.extend([half, Scalar { offset: offset.saturating_add(half.size), ..half }]);
             }
-            Kind::Float => scalars.push(scalar(true, false)),
+            Kind::Float { x87 } => scalars.push(Scalar { is_x87: *x87, ..scalar(true, false) }),
+            Kind::Vector => scalars.push(scalar(true, false)),
             Kind::Pointer { .. } => scalars.push(scalar(false, true)),
             Kind::Other if self.size == 0 => {}
             _ => scalars.push(scalar(false, false)),

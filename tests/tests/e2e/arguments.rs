@@ -210,6 +210,17 @@ fn the_arguments_of_a_cpp_program() {
 }
 
 #[test]
+fn arguments_behind_what_is_aligned_to_more_than_a_word() {
+    if !need::root() {
+        return;
+    }
+    for level in ["-O0", "-O2"] {
+        let program = fixture::build("aligned.cc", &["-g", "-Wno-psabi", "-Wno-pedantic", level]);
+        expected::check("arguments-aligned", &drawn(&program, &exe(&["after_*", "not_split"]), &[], &[]));
+    }
+}
+
+#[test]
 fn the_arguments_of_a_rust_program() {
     if !(need::root() && need::program("rustc")) {
         return;

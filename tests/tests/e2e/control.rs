@@ -178,6 +178,8 @@ fn a_recording_without_flight_recorder() {
         assert_eq!(number(&steered.asked(&["status"]), "buffer_bytes"), 0);
         let folder = steered.recorder.folder.clone();
         steered.recorder.process.signal(Signal::USR1);
+        wait::until("the signal is told of", || steered.recorder.process.err().contains("SIGUSR1").then_some(()));
+        assert_eq!(steered.recorder.process.err().matches("without a flight recorder").count(), 1);
         assert_eq!(steered.asked(&["stop"])["reply"], "stopping");
         drop(steered.recorder.session().complete());
         assert!(!folder.join("control.sock").exists());

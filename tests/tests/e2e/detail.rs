@@ -6,6 +6,7 @@ use std::process::Command;
 
 use ada_format::layout::{EventKind, IndexEvent};
 use ada_format::read::{FunctionEvent, Payload, SessionReader, SignalEvent, ThreadReader};
+use tests::dumped;
 use tests::fixture;
 use tests::need;
 use tests::process::run;
@@ -119,6 +120,38 @@ fn the_moments_before_a_crash() {
         assert_eq!(gdb(&program, &core, &expressions, &scratch), [rip, rsp, "1".to_owned()]);
         assert_eq!(number(&Session::read(&folder).manifest["process"][0], "signal"), 11);
     }
+}
+
+/// Programs that crash as soon as they can: where they had their code is known even so, launched or followed.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn where_it_crashed() {
+    if !need::root() {
+        return;
+    }
+    let program = fixture::build("crash.c", &["-O1"]);
+    let shell = format!("for i in 1 2 3 4 5 6 7 8 9 10; do {} & done; wait", program.display());
+    for round in 0..5 {
+        let scratch = Scratch::new();
+        let trace = Trace::new(&scratch, exe(&["leaf", "middle"])).args(["--returns", "ret"]);
+        let recorder = trace.launch(&program, [""; 0]);
+        let folder = recorder.folder.clone();
+        drop(recorder.end().code(128 + 11));
+        let places: Vec<String> = dumped::text(&folder).lines().filter_map(place).collect();
+        assert!(matches!(&places[..], [place] if place.starts_with("leaf+0x")), "round {round}: {places:?}");
+    }
+    let scratch = Scratch::new();
+    let leaf = format!("{}:leaf", program.display());
+    let trace = Trace::new(&scratch, [leaf]).args(["-f", "--returns", "ret"]);
+    let session = trace.launch("/bin/sh".as_ref(), ["-c", &shell]).session();
+    let places: Vec<String> = dumped::text(&session.folder).lines().filter_map(place).collect();
+    assert_eq!(places.iter().filter(|place| place.starts_with("leaf+0x")).count(), 10, "{places:?}");
+}
+
+/// `leaf+0x4` of `!! SIGSEGV SEGV_MAPERR at 0x0, rip ADDRESS (leaf+0x4)`.
+fn place(line: &str) -> Option<String> {
+    let rest = line.trim_start().strip_prefix("!! SIGSEGV")?;
+    Some(rest.split_once(" (").map_or("", |(_, place)| place).trim_end_matches(')').to_owned())
 }
 
 /// A signal that a program sends itself, and handles: within the call that raised it, which then returns.

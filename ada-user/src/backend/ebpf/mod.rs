@@ -41,7 +41,7 @@ use self::{
     ring::Ring,
 };
 use super::{
-    AttachError, Backend, CallDetail, LiveGauge, LossGauge, Losses, Memory, More, Refusal, Running, Sink, Waker,
+    AttachError, Backend, CallDetail, LiveGauge, LossGauge, Losses, More, Refusal, Running, Sink, Slots, Waker,
 };
 use crate::{clock, filter::Filters, plan::Plan};
 
@@ -383,8 +383,8 @@ fn more<'a>(record: &Record, rest: &'a [u8], layout: DetailLayout) -> More<'a> {
         return More::Nothing;
     };
     let stride = size_of::<Slot>() + layout.capture_bytes as usize;
-    let memory = Memory { filled: detail.slots, slots, stride, limit: layout.string_max as usize };
-    let memory = if record.flags & flags::MEMORY == 0 { Memory::default() } else { memory };
+    let memory = Slots { filled: detail.slots, slots, stride, limit: layout.string_max as usize };
+    let memory = if record.flags & flags::MEMORY == 0 { Slots::default() } else { memory };
     More::Detail(CallDetail { detail, stack: stack.get(..detail.stack_size as usize).unwrap_or(stack), memory })
 }
 

@@ -5,6 +5,7 @@
 
 mod gaps;
 pub(super) mod jsonl;
+mod places;
 pub(super) mod range;
 mod selection;
 pub(super) mod signals;

@@ -1,4 +1,4 @@
-//! A signal's delivery in words: `SIGSEGV SEGV_MAPERR at 0x0, rip 0x55d0c0ffee42`.
+//! A signal's delivery in words: `SIGSEGV SEGV_MAPERR at 0x0, rip 0x55d0c0ffee42`. Where that is, `places` tells.
 //!
 //! Invariant: a number without a name is written as a number.
 
@@ -12,6 +12,12 @@ fn program_counter(registers: usize) -> Option<(usize, &'static str)> {
         34 => Some((32, "pc")),
         _ => None,
     }
+}
+
+/// Where it came: the program counter.
+pub(super) fn address(signal: &SignalEvent<'_>) -> Option<u64> {
+    let (place, _) = program_counter(signal.registers.len())?;
+    signal.registers.get(place).map(|register| register.get())
 }
 
 /// Which signal, why, at which address, and where it came.

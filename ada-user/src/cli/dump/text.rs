@@ -21,6 +21,7 @@ use ada_format::manifest::Gap;
 use ada_format::read::{DetailEvent, FunctionEvent, Payload, SessionReader};
 use ada_format::values::{Observed, write_call};
 
+use super::places::Places;
 use super::selection::Selection;
 use super::signals;
 use super::{Event, Style};
@@ -43,6 +44,9 @@ pub(super) struct Text {
     /// What stands between the time and the call, by place in the selection.
     columns: Vec<String>,
     header: String,
+    /// The process of each thread, by place in the selection.
+    processes: Vec<Option<u32>>,
+    places: Places,
     /// The session's first event, time zero.
     first_ns: u64,
     seconds_width: usize,
@@ -71,6 +75,8 @@ impl Text {
             typed: names::with_signatures(session.manifest()),
             columns: rows.iter().map(column).collect(),
             header: format!("#{:^width$}{titles}CALL", "TIME (s)", width = seconds_width + 9),
+            processes: selection.threads.iter().map(|(_, who)| who.pid).collect(),
+            places: Places::new(session.manifest()),
             first_ns,
             seconds_width,
             in_windows: !session.manifest().windows.is_empty(),
@@ -105,9 +111,15 @@ impl Text {
 
     /// A signal, or a call that was left.
     #[cold]
-    fn exception<W: Write>(&self, out: &mut Out<W>, event: &Event<'_>) {
+    fn exception<W: Write>(&self, out: &mut Out<W>, thread: usize, event: &Event<'_>) {
         if let Some(Payload::Signal(signal)) = event.detail.as_ref().and_then(DetailEvent::payload) {
-            return out.text(&signals::describe(&signal));
+            out.text(&signals::describe(&signal));
+            let pid = self.processes.get(thread).copied().flatten();
+            let place = pid.zip(signals::address(&signal)).and_then(|(pid, address)| self.places.of(pid, address));
+            if let Some(place) = place {
+                out.text(&format!(" ({place})"));
+            }
+            return;
         }
         if event.function_id == NO_FUNCTION {
             return out.text("a signal");
@@ -147,7 +159,7 @@ impl Style for Text {
         let typed = event.detail.as_ref().zip(self.typed.get(&event.function_id));
         match typed.and_then(|(detail, typed)| Some((Observed::event(detail)?, typed))) {
             Some((observed, typed)) => Self::typed(out, event, typed, &observed),
-            None if event.kind == Some(EventKind::Exception) => self.exception(out, event),
+            None if event.kind == Some(EventKind::Exception) => self.exception(out, thread, event),
             None => {
                 self.function(out, event.function_id);
                 if let Some(detail) = &event.detail {

@@ -22,6 +22,7 @@ use super::{
     depth::{Call, CallStack, Expect},
     files::Files,
     flight::{Entry, FlightRecorder, Moment, Route, TriggerId},
+    known::Known,
     ledger::{Ledger, Muted},
     life::{Life, Stopped, go_on, name_of},
     returns::ReturnsTable,
@@ -31,7 +32,7 @@ use super::{
 };
 use crate::{
     backend::{CallDetail, LossGauge, Losses, More, Sink},
-    clock, follow,
+    clock,
     plan::Plan,
     session::Flight,
 };
@@ -51,6 +52,10 @@ pub(crate) struct Demux {
     stacks: HashMap<(u32, u32), CallStack>,
     /// Tells how many events the source has lost so far.
     lost: LossGauge,
+    /// Losses whose threads were told.
+    attributed: u64,
+    /// The gauge up to which all threads that lost events are known; none while some are not.
+    told: Option<u64>,
     /// Events at this call depth and deeper are not written.
     max_depth: u32,
     /// Which details are written, if not all; and what triggers are looked up in.
@@ -59,8 +64,8 @@ pub(crate) struct Demux {
     rotator: Option<Rotator>,
     /// Folders that are in no ledger any more and are to be deleted.
     condemned: Vec<u32>,
-    plan: Plan,
-    programs: Vec<PathBuf>,
+    /// What its triggers choose among.
+    known: Arc<Known>,
 }
 
 impl Demux {
@@ -75,12 +80,13 @@ impl Demux {
             returns: ReturnsTable::new(plan),
             stacks: HashMap::new(),
             lost,
+            attributed: 0,
+            told: Some(0),
             max_depth: u32::MAX,
             flight: None,
             rotator: None,
             condemned: Vec::new(),
-            plan: Plan::default(),
-            programs: Vec::new(),
+            known: Arc::default(),
         }
     }
 
@@ -89,18 +95,18 @@ impl Demux {
         Self { max_depth: limit.map_or(u32::MAX, NonZeroU32::get), ..self }
     }
 
-    /// Writes details only around triggers, if `flight` asks for that, in a recording of `plan` by `programs`.
-    pub(crate) fn around_triggers(self, flight: Option<&Flight>, plan: &Plan, programs: &[PathBuf]) -> Self {
+    /// Writes details only around triggers, if `flight` asks for that, which are functions of `known`.
+    pub(crate) fn around_triggers(self, flight: Option<&Flight>, known: &Arc<Known>) -> Self {
         let armed = flight.map(|Flight { options, triggers }| {
             let now_ns = clock::boottime_ns();
             let mut recorder = FlightRecorder::new(options, now_ns);
             for trigger in triggers {
-                recorder.triggers.add(trigger.clone(), plan, programs, now_ns);
+                let (trigger, functions) = known.complete(known.arming(trigger.clone()));
+                recorder.triggers.add(trigger, functions, now_ns);
             }
             recorder
         });
-        let (plan, programs) = if armed.is_some() { (plan.clone(), programs.to_vec()) } else { Default::default() };
-        Self { flight: armed, plan, programs, ..self }
+        Self { flight: armed, known: Arc::clone(known), ..self }
     }
 
     /// Keeps only the newest events, if `rotation` asks for that.
@@ -123,8 +129,8 @@ impl Demux {
     pub(crate) fn extend(&mut self, addition: &Plan) {
         self.returns.extend(addition);
         if let Some(flight) = &mut self.flight {
-            follow::join(&mut self.plan, addition.clone());
-            flight.triggers.extend(addition, &self.programs);
+            self.known.add(addition);
+            flight.triggers.extend(addition, self.known.programs());
         }
     }
 
@@ -177,6 +183,17 @@ impl Demux {
     /// Notes losses, by thread where they are known.
     pub(crate) fn note_losses(&mut self, losses: &Losses) {
         self.files.note_losses(losses);
+        self.attributed += losses.threads.iter().map(|loss| loss.count).sum::<u64>();
+        let total = losses.by_reason.iter().map(|(_, count)| count).sum();
+        self.told = Some(total).filter(|total| self.attributed >= *total);
+        for loss in &losses.threads {
+            if let Some(thread) = self.files.known(loss.pid, loss.tid).and_then(|index| self.files.thread(index)) {
+                thread.stack.note_loss(loss.last_ns);
+            }
+            // Which of its process's other stacks the thread was on is not known.
+            let others = self.stacks.iter_mut().filter(|((pid, _), _)| *pid == loss.pid);
+            others.for_each(|(_, stack)| stack.note_loss(loss.last_ns));
+        }
     }
 
     /// Finalises every file of a recording that ended at `end_ns`.
@@ -261,7 +278,11 @@ impl Demux {
     fn write_with(&mut self, index: usize, event: Event, detail: &Detail<'_>) -> Option<u32> {
         let Some(flight) = &mut self.flight else { return self.files.write(index, event, Some(detail)) };
         match flight.route(event.time_ns) {
-            Route::Write => self.files.write(index, event, Some(detail)),
+            Route::Write => {
+                let index_seq = self.files.write(index, event, Some(detail))?;
+                flight.wrote();
+                Some(index_seq)
+            }
             Route::Drop => self.files.write(index, event, None),
             Route::Keep => {
                 let index_seq = self.files.write(index, event, None)?;
@@ -281,11 +302,11 @@ impl Demux {
         flight.fire(trigger, Moment { at_ns, from_ns, event }, &mut |entry| files.write_late(entry));
     }
 
-    /// The calls that an event at `time_ns` proves to be left by longjmp or an exception end with it. Where events were lost,
-    /// their returns may be among those.
+    /// The calls that an event at `time_ns` proves to be left by longjmp or an exception end with it. Where this thread may have
+    /// lost events while they ran, their returns may be among those: the stack knows, once it is told whose the losses are.
     #[cold]
     fn end_left(&mut self, index: usize, stack: u32, time_ns: u64) {
-        if (self.lost)() > 0 {
+        if self.told != Some((self.lost)()) {
             return;
         }
         for position in 0.. {

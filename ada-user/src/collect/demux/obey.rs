@@ -2,14 +2,15 @@
 //!
 //! Invariant: what cannot be done changes nothing, and the answer says why.
 
-use std::{num::NonZeroU32, path::PathBuf};
+use std::num::NonZeroU32;
 
 use super::Demux;
 use crate::{
-    collect::flight::{Armed, FlightRecorder, FlightStatus, TriggerId},
+    collect::{
+        Arming, Known,
+        flight::{Armed, FlightRecorder, FlightStatus, TriggerId},
+    },
     control::{Command, Reply, Status, TriggerInfo},
-    plan::Plan,
-    trigger::Trigger,
 };
 
 /// More are of no use, and each is looked at by whoever writes the events.
@@ -19,9 +20,9 @@ const NO_FLIGHT: &str = "it was started without a flight recorder, so there is n
 impl Demux {
     /// Does what somebody asks for over the control socket.
     #[cold]
-    pub(crate) fn obey(&mut self, command: &Command, now_ns: u64) -> Reply {
+    pub(crate) fn obey(&mut self, command: Command, now_ns: u64) -> Reply {
         let (events, lost) = (self.files.ledger.events(), self.files.ledger.lost());
-        let Self { flight, files, plan, programs, .. } = self;
+        let Self { flight, files, known, .. } = self;
         let Some(flight) = flight else {
             let details = files.ledger.threads.values().map(|thread| thread.detail_count).sum();
             return match command {
@@ -31,11 +32,11 @@ impl Demux {
         };
         match command {
             Command::Mark { text } => {
-                flight.mark(text, now_ns, &mut |entry| files.write_late(entry));
+                flight.mark(&text, now_ns, &mut |entry| files.write_late(entry));
                 Reply::Marked { at_ns: now_ns }
             }
-            Command::AddTrigger(trigger) => add_trigger(flight, trigger, plan, programs, now_ns),
-            Command::RemoveTrigger(id) => remove_trigger(flight, *id),
+            Command::AddTrigger(arming) => add_trigger(flight, *arming, known, now_ns),
+            Command::RemoveTrigger(id) => remove_trigger(flight, id),
             Command::ListTriggers => Reply::Triggers { triggers: flight.triggers.iter().map(trigger_info).collect() },
             Command::Status => {
                 let FlightStatus { open, windows, details, buffered, buffered_bytes, buffer_bytes } =
@@ -55,25 +56,19 @@ impl Demux {
     }
 }
 
-fn add_trigger(
-    flight: &mut FlightRecorder,
-    trigger: &Trigger,
-    plan: &Plan,
-    programs: &[PathBuf],
-    now_ns: u64,
-) -> Reply {
+fn add_trigger(flight: &mut FlightRecorder, arming: Arming, known: &Known, now_ns: u64) -> Reply {
     if flight.triggers.iter().count() >= MAX_TRIGGERS {
         return Reply::error(format!("{MAX_TRIGGERS} triggers are armed already; remove some with remove-trigger"));
     }
-    let id = flight.triggers.add(trigger.clone(), plan, programs, now_ns);
-    let functions = flight.triggers.iter().find(|armed| armed.id == id).map_or(0, |armed| armed.functions.len() as u64);
-    if functions > 0 || trigger.when.spec().is_none() {
-        return Reply::Added { id: id.0.get(), functions };
+    let (trigger, functions) = known.complete(arming);
+    if functions.is_empty() && trigger.when.spec().is_some() {
+        return Reply::error(format!(
+            "{trigger} would never fire: none of its functions is recorded; name some of those that `ada-trace info` lists"
+        ));
     }
-    flight.triggers.remove(id);
-    Reply::error(format!(
-        "{trigger} would never fire: none of its functions is recorded; name some of those that `ada-trace info` lists"
-    ))
+    let count = functions.len() as u64;
+    let id = flight.triggers.add(trigger, functions, now_ns);
+    Reply::Added { id: id.0.get(), functions: count }
 }
 
 fn remove_trigger(flight: &mut FlightRecorder, id: u32) -> Reply {

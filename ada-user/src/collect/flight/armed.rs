@@ -48,8 +48,10 @@ pub struct TriggerTable {
 }
 
 impl TriggerTable {
-    /// Arms a trigger at the time `now_ns` of a recording of `plan`, whose programs are `programs`.
-    pub fn add(&mut self, trigger: Trigger, plan: &Plan, programs: &[PathBuf], now_ns: u64) -> TriggerId {
+    /// Arms a trigger that `functions` fire, if functions do, at the time `now_ns`.
+    pub fn add(&mut self, trigger: Trigger, mut functions: Vec<FunctionId>, now_ns: u64) -> TriggerId {
+        functions.sort_unstable();
+        functions.dedup();
         let id = TriggerId(NonZeroU32::MIN.saturating_add(self.last_id));
         self.last_id = id.0.get();
         let text = Arc::from(trigger.text.as_str());
@@ -57,8 +59,9 @@ impl TriggerTable {
             When::Every(time) => now_ns.saturating_add(timespan::nanoseconds(time)),
             _ => u64::MAX,
         };
-        self.armed.push(Armed { id, trigger, functions: Vec::new(), fired: 0, text, due_ns });
-        self.extend(plan, programs);
+        let armed = Armed { id, trigger, functions, fired: 0, text, due_ns };
+        watch(&mut self.watches, &armed);
+        self.armed.push(armed);
         id
     }
 
@@ -145,11 +148,7 @@ impl TriggerTable {
 
     fn rebuild(&mut self) {
         self.watches.clear();
-        for armed in &self.armed {
-            for function in &armed.functions {
-                watch_of(&mut self.watches, *function).extend(armed);
-            }
-        }
+        self.armed.iter().for_each(|armed| watch(&mut self.watches, armed));
     }
 }
 
@@ -175,6 +174,12 @@ impl Armed {
         let at_ns = self.due_ns.saturating_add(late_ns / interval * interval);
         self.due_ns = at_ns.saturating_add(interval);
         Some((self.id, at_ns))
+    }
+}
+
+fn watch(watches: &mut Vec<Vec<Watch>>, armed: &Armed) {
+    for function in &armed.functions {
+        watch_of(watches, *function).extend(armed);
     }
 }
 
@@ -210,7 +215,9 @@ mod tests {
     fn table(texts: &[&str], names: &[&str]) -> TriggerTable {
         let mut table = TriggerTable::default();
         for text in texts {
-            table.add(text.parse().unwrap(), &plan(names), &[], 100 * S);
+            let trigger: Trigger = text.parse().unwrap();
+            let functions = trigger.when.spec().map(|spec| resolve::among(spec, &plan(names), &[]));
+            table.add(trigger, functions.unwrap_or_default(), 100 * S);
         }
         table
     }
@@ -235,7 +242,7 @@ mod tests {
         assert_eq!(table.called(0), id(5));
         table.extend(&plan(&["a", "b", "c"]), &[]);
         assert_eq!(table.called(2), id(5));
-        assert_eq!(table.add("exit".parse().unwrap(), &Plan::default(), &[], 0), id(6).unwrap());
+        assert_eq!(table.add("exit".parse().unwrap(), Vec::new(), 0), id(6).unwrap());
         assert_eq!(
             table.fire(id(6).unwrap()).map(|(kind, text)| (kind, text.to_string())),
             Some(("exit", "exit".into()))

@@ -58,7 +58,7 @@ impl Default for FlightOptions {
 /// Where a detail goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// To its file, with its event.
+    /// To its file, with its event; if it was written, [`FlightRecorder::wrote`].
     Write,
     /// Into the buffer, once its event has a place in the index: [`FlightRecorder::keep`].
     Keep,
@@ -102,8 +102,8 @@ pub struct FlightStatus {
     pub buffer_bytes: u64,
 }
 
-/// What takes details that are written later than their events.
-pub type DetailSink<'a> = &'a mut dyn FnMut(&Entry<'_>);
+/// What takes details that are written later than their events, and tells whether one was.
+pub type DetailSink<'a> = &'a mut dyn FnMut(&Entry<'_>) -> bool;
 
 /// Decides which details are written.
 #[derive(Debug)]
@@ -137,6 +137,12 @@ impl FlightRecorder {
             Verdict::Stay => Route::Keep,
             Verdict::Drop => Route::Drop,
         }
+    }
+
+    /// A detail that was told [`Route::Write`] was written.
+    #[inline]
+    pub fn wrote(&mut self) {
+        self.windows.kept(1);
     }
 
     /// Takes a detail that was told [`Route::Keep`].
@@ -186,6 +192,11 @@ impl FlightRecorder {
         self.windows.all()
     }
 
+    /// The same, to be looked at later.
+    pub fn shared_windows(&self) -> impl Iterator<Item = Arc<Window>> {
+        self.windows.shared()
+    }
+
     /// Windows that were too many to be listed.
     #[must_use]
     pub fn windows_unlisted(&self) -> u64 {
@@ -221,8 +232,9 @@ impl FlightRecorder {
         let (thread, index_seq) = moment.event.unzip();
         let reach = self.reach(moment.from_ns);
         self.windows.fire(Fired { kind, at_ns: moment.at_ns, what, thread, index_seq }, reach);
-        let windows = &mut self.windows;
-        self.buffer.sift(|time_ns| windows.judge(time_ns), sink);
+        let (windows, mut kept) = (&mut self.windows, 0);
+        self.buffer.sift(|time_ns| windows.judge(time_ns), &mut |entry| kept += u64::from(sink(entry)));
+        self.windows.kept(kept);
     }
 
     fn reach(&self, from_ns: u64) -> Reach {

@@ -10,7 +10,7 @@ use ada_format::{
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::{collect::tests::allocations, plan::Plan};
+use crate::collect::tests::allocations;
 
 const BEGIN: u64 = 1_000;
 const S: u64 = 1_000_000_000;
@@ -39,7 +39,10 @@ impl Deck {
         let index_seq = *place;
         *place += 1;
         match self.flight.route(time_ns) {
-            Route::Write => self.written.push((thread, index_seq, time_ns)),
+            Route::Write => {
+                self.written.push((thread, index_seq, time_ns));
+                self.flight.wrote();
+            }
             Route::Keep => self.flight.keep(&entry(thread, index_seq, time_ns, stack)),
             Route::Drop => {}
         }
@@ -48,7 +51,10 @@ impl Deck {
     fn fire(&mut self, at_ns: u64, from_ns: u64) {
         let written = &mut self.written;
         let moment = Moment { at_ns, from_ns, event: None };
-        let sink = &mut |entry: &Entry<'_>| written.push((entry.thread, entry.index_seq, entry.time_ns));
+        let sink = &mut |entry: &Entry<'_>| {
+            written.push((entry.thread, entry.index_seq, entry.time_ns));
+            true
+        };
         self.flight.open("mark", Arc::from("m"), moment, sink);
     }
 
@@ -178,15 +184,56 @@ proptest! {
 }
 
 #[test]
+fn only_what_was_written_counts_as_kept() {
+    let second = Roll::Time(Duration::from_secs(1));
+    let options = FlightOptions { pre_roll: second, post_roll: second, buffer: 1 << 20 };
+    let mut flight = FlightRecorder::new(&options, BEGIN);
+    for number in 0..10 {
+        assert_eq!(flight.route(BEGIN + u64::from(number)), Route::Keep);
+        flight.keep(&entry(0, number, BEGIN + u64::from(number), &[]));
+    }
+    // The disk is full after four of them; then two of five are written.
+    let mut room = 4;
+    flight.mark("", BEGIN + 9, &mut |_| {
+        room -= 1;
+        room >= 0
+    });
+    for number in 10..15 {
+        assert_eq!(flight.route(BEGIN + number), Route::Write);
+        if number < 12 {
+            flight.wrote();
+        }
+    }
+    assert_eq!((flight.windows().next().unwrap().details, flight.details()), (6, 6));
+}
+
+#[test]
+fn a_look_at_the_windows_copies_the_last_alone() {
+    let nothing = Roll::Time(Duration::ZERO);
+    let options = FlightOptions { pre_roll: nothing, post_roll: nothing, buffer: 0 };
+    let mut flight = FlightRecorder::new(&options, BEGIN);
+    let mut look = |at_ns| {
+        flight.mark("", at_ns, &mut |_| true);
+        flight.shared_windows().collect::<Vec<_>>()
+    };
+    let looks = [BEGIN, BEGIN + 10, BEGIN + 20].map(&mut look);
+    let same = |one: usize, other: usize, place: usize| Arc::ptr_eq(&looks[one][place], &looks[other][place]);
+    assert_eq!(looks.each_ref().map(Vec::len), [1, 2, 3]);
+    assert!(same(1, 2, 0) && !same(1, 2, 1));
+    let times = |window: &Arc<Window>| window.start_ns;
+    assert_eq!(looks[2].iter().map(times).collect::<Vec<_>>(), [BEGIN, BEGIN + 10, BEGIN + 20]);
+}
+
+#[test]
 fn a_window_says_what_opened_it_and_what_prolonged_it() {
     let mut deck = Deck::new(Roll::Time(Duration::from_nanos(10)), Roll::Time(Duration::from_nanos(5)));
     let flight = &mut deck.flight;
-    let id = flight.triggers.add("exit".parse().unwrap(), &Plan::default(), &[], BEGIN);
-    flight.fire(id, Moment { at_ns: 1050, from_ns: 1040, event: Some((3, 9)) }, &mut |_| {});
-    flight.mark("here", 1055, &mut |_| {});
-    flight.mark("", 1100, &mut |_| {});
+    let id = flight.triggers.add("exit".parse().unwrap(), Vec::new(), BEGIN);
+    flight.fire(id, Moment { at_ns: 1050, from_ns: 1040, event: Some((3, 9)) }, &mut |_| true);
+    flight.mark("here", 1055, &mut |_| true);
+    flight.mark("", 1100, &mut |_| true);
     // Reaches back over the start of the window that it falls into, where nothing is left.
-    flight.fire(id, Moment { at_ns: 1101, from_ns: 1060, event: None }, &mut |_| {});
+    flight.fire(id, Moment { at_ns: 1101, from_ns: 1060, event: None }, &mut |_| true);
     flight.finish(1103);
     let windows: Vec<&Window> = flight.windows().collect();
     let about = |window: &Window| (window.start_ns, window.end_ns, window.pre_roll_ns, window.complete);
@@ -229,12 +276,7 @@ fn simulate(seconds: u64) {
     let second = Roll::Time(Duration::from_secs(1));
     let options = FlightOptions { pre_roll: second, post_roll: second, buffer: 64 << 20 };
     let mut flight = FlightRecorder::new(&options, BEGIN);
-    let plan = Plan {
-        modules: vec![crate::plan::Module { path: "libx.so".into(), ..crate::plan::Module::default() }],
-        functions: vec![crate::plan::Function { name: "f".to_owned(), ..crate::plan::Function::default() }],
-        ..Plan::default()
-    };
-    flight.triggers.add("slow=libx:f>50ms".parse().unwrap(), &plan, &[], BEGIN);
+    flight.triggers.add("slow=libx:f>50ms".parse().unwrap(), vec![crate::plan::FunctionId(0)], BEGIN);
     let events = seconds * (S / STEP);
     let slow_call = events / 2;
     let slow_return = slow_call + SLOW / STEP;
@@ -259,7 +301,10 @@ fn simulate(seconds: u64) {
         }
         if let Some(id) = flight.triggers.returned(0, took) {
             let moment = Moment { at_ns: time_ns, from_ns: time_ns - took, event: Some((thread, number as u32)) };
-            flight.fire(id, moment, &mut |entry| written(entry.time_ns));
+            flight.fire(id, moment, &mut |entry| {
+                written(entry.time_ns);
+                true
+            });
         }
         largest = largest.max(flight.buffer.bytes());
     }

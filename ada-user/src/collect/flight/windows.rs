@@ -76,7 +76,8 @@ pub(super) struct Reach {
 #[derive(Debug)]
 pub(super) struct Windows {
     post: Roll,
-    past: VecDeque<Window>,
+    /// Shared with whoever has looked: they change no more, but for their ends when the recording ends.
+    past: VecDeque<Arc<Window>>,
     last: Option<Window>,
     triggers_listed: usize,
     unlisted: u64,
@@ -90,13 +91,20 @@ impl Windows {
         Self { post, past: VecDeque::new(), last: None, triggers_listed: 0, unlisted: 0, details: 0, revision: 0 }
     }
 
-    /// What is to become of a detail of that time. It counts as kept, if it is to be.
+    /// What is to become of a detail of that time. If it was [`kept`](Self::kept), that is to be told.
     #[inline]
     pub(super) fn judge(&mut self, time_ns: u64) -> Verdict {
         let Some(window) = &mut self.last else { return Verdict::Stay };
-        let verdict = window.judge(time_ns);
-        self.details += u64::from(verdict == Verdict::Take);
-        verdict
+        window.judge(time_ns)
+    }
+
+    /// So many details were written since, all of them of the last window.
+    #[inline]
+    pub(super) fn kept(&mut self, details: u64) {
+        self.details += details;
+        if let Some(window) = &mut self.last {
+            window.details += details;
+        }
     }
 
     /// Opens a window for what fired, or prolongs the last one.
@@ -122,16 +130,19 @@ impl Windows {
 
     /// The recording ends: no window lasts longer.
     pub(super) fn finish(&mut self, end_ns: u64) {
-        for window in self.past.iter_mut().chain(&mut self.last) {
-            window.end_ns = window.end_ns.min(end_ns).max(window.start_ns);
-            window.left = 0;
-        }
+        let over = self.past.iter_mut().filter(|window| window.end_ns > end_ns || window.left > 0).map(Arc::make_mut);
+        over.chain(&mut self.last).for_each(|window| window.finish(end_ns));
         self.revision += 1;
     }
 
     /// Those that are listed, in the order of their times.
     pub(super) fn all(&self) -> impl Iterator<Item = &Window> {
-        self.past.iter().chain(&self.last)
+        self.past.iter().map(|past| &**past).chain(&self.last)
+    }
+
+    /// The same, to be looked at later: a pointer for each that is over, and a copy of the last.
+    pub(super) fn shared(&self) -> impl Iterator<Item = Arc<Window>> {
+        self.past.iter().cloned().chain(self.last.clone().map(Arc::new))
     }
 
     /// How many more there were.
@@ -160,7 +171,7 @@ impl Windows {
             self.past.pop_front();
             self.unlisted += 1;
         }
-        self.past.push_back(past);
+        self.past.push_back(Arc::new(past));
     }
 }
 
@@ -227,8 +238,12 @@ impl Window {
             self.left -= 1;
             self.end_ns = time_ns;
         }
-        self.details += 1;
         Verdict::Take
+    }
+
+    fn finish(&mut self, end_ns: u64) {
+        self.end_ns = self.end_ns.min(end_ns).max(self.start_ns);
+        self.left = 0;
     }
 
     /// Lasts for `post` from `at_ns` on, at least.

@@ -107,7 +107,8 @@ impl DebugInfo {
     }
 
     fn structure(&self, entry: &Entry, language: Language, depth: Depth, level: u32) -> Struct {
-        let mut found = Struct { overlaps: entry.tag() == dw::DW_TAG_union_type, ..Struct::default() };
+        let align = entry.small(dw::DW_AT_alignment).unwrap_or(0);
+        let mut found = Struct { overlaps: entry.tag() == dw::DW_TAG_union_type, align, ..Struct::default() };
         found.by_address = match entry.value(dw::DW_AT_calling_convention) {
             Some(AttributeValue::CallingConvention(dw::DW_CC_pass_by_reference)) => true,
             Some(AttributeValue::CallingConvention(dw::DW_CC_pass_by_value)) => false,
@@ -168,7 +169,8 @@ impl DebugInfo {
         let of = self.nested(target, language, Depth::Pointee, level + 1)?;
         let count = self.array_count(entry).unwrap_or(0);
         let size = entry.small(dw::DW_AT_byte_size).unwrap_or_else(|| of.size.saturating_mul(count));
-        Some(Type { name, size, kind: Kind::Array { of, count } })
+        let kind = if entry.flag(dw::DW_AT_GNU_vector) { Kind::Vector } else { Kind::Array { of, count } };
+        Some(Type { name, size, kind })
     }
 
     /// Two words for a function, one for data.
@@ -219,8 +221,9 @@ fn base(entry: &Entry, name: &str, language: Language) -> Kind {
     let Some(AttributeValue::Encoding(encoding)) = entry.value(dw::DW_AT_encoding) else { return Kind::Other };
     match encoding {
         dw::DW_ATE_boolean => Kind::Bool,
-        dw::DW_ATE_float => Kind::Float,
-        dw::DW_ATE_complex_float => Kind::Complex,
+        // _Float128, of the same size, goes into the registers of double.
+        dw::DW_ATE_float => Kind::Float { x87: name.contains("long double") },
+        dw::DW_ATE_complex_float => Kind::Complex { x87: name.contains("long double") },
         dw::DW_ATE_UTF => Kind::Char,
         dw::DW_ATE_signed_char | dw::DW_ATE_unsigned_char if name == "char" && language != Language::Rust => Kind::Char,
         dw::DW_ATE_signed | dw::DW_ATE_signed_char => Kind::Signed,

@@ -13,6 +13,7 @@ use super::*;
 use crate::elf::fixture::{run, skip};
 
 const CPP: &str = include_str!("../../../../tests/fixtures/args.cc");
+const ALIGNED: &str = include_str!("../../../../tests/fixtures/aligned.cc");
 const RUST: &str = include_str!("../../../../tests/fixtures/args.rs");
 
 /// The plan of a recording of functions in `path`, by their readable names without parameters.
@@ -235,6 +236,79 @@ fn cpp_functions_built_otherwise() {
         let program = compiled_cpp(folder.path(), flags);
         let shown = signatures(&program, &[], &CPP_NAMES).join("\n").replace("long int", "long");
         assert_eq!(shown, CPP_SIGNATURES, "{flags:?}");
+    }
+}
+
+const ALIGNED_NAMES: [&str; 10] = [
+    "after_extended",
+    "after_wide",
+    "not_split",
+    "after_quad",
+    "after_line",
+    "after_block",
+    "after_packed",
+    "after_vector",
+    "extended",
+    "complex",
+];
+
+/// What the source passes. `a` to `f` fill the registers.
+const ALIGNED_CALLS: &str = "\
+after_extended(a=1, b=2, c=3, d=4, e=5, f=6, g=7, x=?, h=9)
+after_extended = 37
+after_wide(a=1, b=2, c=3, d=4, e=5, f=6, g=7, x=8, h=9)
+after_wide = 45
+not_split(a=1, b=2, c=3, d=4, e=5, x=8, f=6, g=7)
+not_split = 36
+after_quad(a=1, b=2, c=3, d=4, e=5, f=6, g=7, x=?, h=9)
+after_quad = 45
+after_line(a=1, b=2, c=3, d=4, e=5, f=6, g=7, x={a={8, 0, 0}}, h=9)
+after_line = 45
+after_block(a=1, b=2, c=3, d=4, e=5, f=6, g=7, x={a={8, 0, 0, 0}}, h=9)
+after_block = 45
+after_packed(a=1, b=2, c=3, d=4, e=5, f=6, g=7, x={tag=8, value=0}, h=9)
+after_packed = 45
+after_vector(a=1, x={...}, b=4)
+after_vector = 7
+extended(a=11)
+extended = {value=?}
+complex(a=12)
+complex = {...}";
+
+/// With every optimisation, since without any the debug information does not tell all places, and with some it does.
+#[test]
+fn behind_what_is_aligned_to_more_than_a_word() {
+    for level in ["-O0", "-O1", "-O2"] {
+        let folder = tempfile::tempdir().unwrap();
+        let program = crate::elf::fixture::compile(folder.path(), "aligned", ALIGNED, &["-xc++", level, "-Wno-psabi"]);
+        let Some(calls) = calls(&program, &ALIGNED_NAMES) else { return };
+        assert_eq!(without_addresses(&calls), ALIGNED_CALLS, "{level}");
+    }
+}
+
+/// Rust (since 1.87, with LLVM 20) does not split a number between a register and the stack either.
+const RUST_WIDE: &str = "
+use std::hint::black_box;
+#[inline(never)]
+fn wide(a: u64, b: u64, c: u64, d: u64, e: u64, x: i128, f: u64, g: u64, y: i128, h: u64) -> u64 {
+    black_box((a, b, c, d, e, x, y));
+    f + g + h
+}
+fn main() {
+    let n = black_box(1);
+    let all = wide(n, n + 1, n + 2, n + 3, n + 4, i128::from(n + 5), n + 6, n + 7, i128::from(n + 8), n + 9);
+    println!(\"{all}\");
+}";
+
+#[test]
+fn wide_numbers_in_rust() {
+    for level in ["opt-level=0", "opt-level=2"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, program) = (folder.path().join("wide.rs"), folder.path().join("wide"));
+        std::fs::write(&source, RUST_WIDE).unwrap();
+        run(Command::new("rustc").args(["-g", "-C", level, "--edition", "2024", "-o"]).arg(&program).arg(&source));
+        let Some(calls) = calls(&program, &["wide::wide"]) else { return };
+        assert_eq!(calls[0], "wide::wide(a=1, b=2, c=3, d=4, e=5, x=6, f=7, g=8, y=9, h=10)", "{level}");
     }
 }
 
