@@ -231,7 +231,8 @@ mod tests {
         // Significant, but too little to matter.
         assert_eq!(verdict(spread(100_000, 100_000), spread(100_050, 100_000)), Verdict::Same);
         // Commits that wait for a disk, and those that have nothing to write.
-        let commits = |wait: u64| (0..5000).map(|n| if n % 7 == 0 { wait + n } else { 600 + n % 90 }).collect::<Vec<_>>();
+        let commits =
+            |wait: u64| (0..5000).map(|n| if n % 7 == 0 { wait + n } else { 600 + n % 90 }).collect::<Vec<_>>();
         assert_eq!(verdict(commits(1_000_000), commits(20_000)), Verdict::FasterTail);
         assert_eq!(verdict(commits(20_000), commits(1_000_000)), Verdict::SlowerTail);
         let later = commits(20_000).into_iter().map(|time| time + if time < 1000 { 200 } else { 0 }).collect();

@@ -6,7 +6,6 @@
 mod collector;
 mod pending;
 
-
 use self::collector::Collector;
 use crate::functions::FunctionIndex;
 use crate::latency::Latency;

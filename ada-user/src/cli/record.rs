@@ -173,7 +173,9 @@ fn script_of(target: &Target, command: &Path) -> Option<String> {
     let is_program = FileId::of(command).is_ok_and(|id| id == program.id);
     let (command, program) = (command.display(), program.path.display());
     (!is_program).then(|| {
-        format!("{command} is a script that {program} runs: launch the program itself, or record what it starts, with -f")
+        format!(
+            "{command} is a script that {program} runs: launch the program itself, or record what it starts, with -f"
+        )
     })
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::demangle::demangle;
 use super::error::ResolveError;
 use super::functions::{Code, Found};
-use super::{nameless, PlacementPolicy, ResolveOptions};
+use super::{PlacementPolicy, ResolveOptions, nameless};
 use crate::disasm::{self, Boundary, MAX_INSTRUCTION};
 use crate::elf::{Machine, UnwindStart};
 use crate::go;

@@ -217,7 +217,9 @@ impl Demux {
         }
         let place = match self.files.known(record.tgid, record.tid) {
             // The return of a call from before the recording must not make a folder for its thread.
-            None if record.kind == kind::RETURN && (self.lost)() == 0 && !self.failed() && !self.moved(record) => return,
+            None if record.kind == kind::RETURN && (self.lost)() == 0 && !self.failed() && !self.moved(record) => {
+                return;
+            }
             None => self.files.begin(record.tgid, record.tid),
             known => known,
         };
