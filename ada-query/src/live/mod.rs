@@ -18,6 +18,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use ada_format::manifest::Manifest;
+use ada_format::write::DETAIL_FILE;
 
 use self::folders::Folders;
 pub use self::folders::{Standing, is_recorded};
@@ -158,6 +159,10 @@ impl Live<'_> {
                 lanes.push(Lane::new(source.thread.clone(), functions, compiled, make(&source.thread, false)));
                 self.sources.push(source);
             }
+            for (source, lane) in self.sources.iter().zip(&mut lanes) {
+                let known = lane.thread.parts.len();
+                lane.thread.parts.extend(source.thread.parts.iter().skip(known).cloned());
+            }
             let settled = self.read(&mut lanes, compiled, &mut failed);
             let last_ns = lanes.iter().map(|lane| lane.pairing.last_ns()).max().unwrap_or(0);
             let is_quiet = !lanes.iter().any(|lane| lane.is_busy);
@@ -214,6 +219,7 @@ impl Live<'_> {
             let before = entry.and_then(|entry| entry.continues);
             let of = |source: &&mut Source| source.parts.iter().any(|part| Some(part.id) == before);
             if let Some(source) = self.sources.iter_mut().chain(&mut fresh).find(of) {
+                source.thread.parts.push(part.known());
                 source.parts.push(part);
                 continue;
             }
@@ -350,16 +356,23 @@ impl<'a, V: Visitor> Lane<'a, V> {
     }
 }
 
+impl PartTail {
+    /// As others see it. Its detail file may not be there (yet): no event says that it has detail then.
+    fn known(&self) -> Part {
+        let detail = Some(self.path.with_file_name(DETAIL_FILE));
+        Part { id: self.id, index: self.path.clone(), detail, events: 0, gaps: Vec::new() }
+    }
+}
+
 impl Source {
     fn new(part: PartTail, pid: Option<u32>, name: &str) -> Self {
-        let as_part = Part { id: part.id, index: part.path.clone(), detail: None, events: 0, gaps: Vec::new() };
         let thread = Thread {
             index: 0,
             id: part.id,
             pid,
             tid: part.tail.tid(),
             name: name.to_owned(),
-            parts: vec![as_part],
+            parts: vec![part.known()],
             lost: 0,
             end: (0, End::Recording),
             exit_status: None,
