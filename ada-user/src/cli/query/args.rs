@@ -1,10 +1,17 @@
 //! What the commands that answer questions have in common, as it is typed.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
 
 use crate::cli::args::{Format, duration};
+
+/// Parts of the time, if nobody says how many.
+const DEFAULT_PARTS: usize = 20;
+const PARTS: &str = "write a number from 1 to 1000";
 
 /// Which part of a session.
 #[derive(Debug, Default, Args)]
@@ -61,14 +68,43 @@ pub(crate) struct ReportArgs {
     /// Draw the distribution of the durations of these functions
     #[arg(long, value_name = "FUNC")]
     pub(crate) histogram: Option<String>,
-    /// Show when the calls began, in this many equal parts of the time
-    #[arg(long, value_name = "PARTS", num_args = 0..=1, default_missing_value = "20")]
-    #[arg(require_equals = true, value_parser = parts)]
-    pub(crate) rate: Option<usize>,
+    /// Show when the calls began, in this many equal parts of the time [default: 20]
+    #[arg(long, value_name = "PARTS", num_args = 0..=1, default_missing_value = "20", value_parser = rate)]
+    pub(crate) rate: Option<Rate>,
     #[command(flatten)]
     pub(crate) select: SelectArgs,
     #[command(flatten)]
     pub(crate) print: PrintArgs,
+}
+
+/// What stands behind `--rate`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Rate {
+    /// In how many parts.
+    Parts(usize),
+    /// Something else: the session's folder, if that is not named elsewhere.
+    Session(PathBuf),
+}
+
+impl ReportArgs {
+    /// The session's folder, if one is named.
+    ///
+    /// # Errors
+    /// If two are, as it seems.
+    pub(crate) fn session(&self) -> anyhow::Result<Option<&Path>> {
+        match (&self.session, &self.rate) {
+            (Some(_), Some(Rate::Session(path))) => {
+                anyhow::bail!("--rate {}: that is not a number of parts; {PARTS}", path.display())
+            }
+            (None, Some(Rate::Session(path))) => Ok(Some(path)),
+            (session, _) => Ok(session.as_deref()),
+        }
+    }
+
+    /// In how many parts of the time calls are counted, if they are to be.
+    pub(crate) fn parts(&self) -> Option<usize> {
+        self.rate.as_ref().map(|rate| if let Rate::Parts(parts) = rate { *parts } else { DEFAULT_PARTS })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -270,9 +306,13 @@ pub(crate) enum By {
     Thread,
 }
 
-fn parts(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|parts| (1..=1000).contains(parts));
-    number.ok_or_else(|| format!("'{text}' is not a number of parts; write one from 1 to 1000"))
+/// A number of parts; all else is taken for the session, which may follow a bare `--rate`.
+fn rate(text: &str) -> Result<Rate, String> {
+    match text.parse::<u64>() {
+        Ok(parts @ 1..=1000) => Ok(Rate::Parts(usize::try_from(parts).unwrap_or(DEFAULT_PARTS))),
+        Ok(_) => Err(format!("{PARTS} (a session of that name is ./{text})")),
+        Err(_) => Ok(Rate::Session(text.into())),
+    }
 }
 
 fn columns(text: &str) -> Result<usize, String> {

@@ -28,7 +28,7 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 
 /// Prints what `args` ask for.
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
-    let question = Question::new(args.session.as_deref(), &args.select)?;
+    let question = Question::new(args.session()?, &args.select)?;
     let (text, report) = answer(&question, args)?;
     io::stdout().write_all(text.as_bytes())?;
     Ok(question.complain(&report.outcome))
@@ -44,7 +44,7 @@ pub(super) fn answer(question: &Question, args: &ReportArgs) -> Result<(String, 
             Some(By::Thread) => Grouping::Thread,
         },
         values: true,
-        rate_buckets: args.rate.unwrap_or(0),
+        rate_buckets: args.parts().unwrap_or(0),
     };
     let progress = question.progress();
     let mut report = Report::new(&question.trace, &question.selection, options);
@@ -106,7 +106,7 @@ fn table(trace: &Trace, rows: &[&Row], args: &ReportArgs) -> Table {
     if has_values {
         columns.extend([("<0", true), ("NULL", true)]);
     }
-    columns.extend(args.rate.map(|_| ("RATE", false)));
+    columns.extend(args.parts().map(|_| ("RATE", false)));
     columns.extend(args.by.map(|by| (if matches!(by, By::Process) { "PID" } else { "PID/TID" }, false)));
     columns.extend([("FUNCTION", false), ("MODULE", false)]);
     let mut table = Table::new(&columns);
@@ -116,7 +116,7 @@ fn table(trace: &Trace, rows: &[&Row], args: &ReportArgs) -> Table {
             let known = |number: u64| if row.stats.values > 0 { count(number) } else { "-".to_owned() };
             cells.extend([known(row.stats.negative), known(row.stats.null)]);
         }
-        cells.extend(args.rate.map(|_| bars(&row.stats.rate)));
+        cells.extend(args.parts().map(|_| bars(&row.stats.rate)));
         cells.extend(args.by.map(|_| group(trace, row.group)));
         let about = trace.functions().about(row.function);
         cells.push(name(&about, args.print.full));

@@ -256,6 +256,31 @@ fn lines_for_programs_are_objects() {
 }
 
 #[test]
+fn a_number_of_parts_follows_rate_with_or_without_an_equals_sign() {
+    let parsed = |line: &[&str]| {
+        let cli = Cli::try_parse_from([&["ada-trace", "report"], line].concat()).map_err(|error| error.to_string())?;
+        let Some(Command::Report(args)) = cli.command else { panic!() };
+        let session = args.session().map_err(|error| error.to_string())?;
+        Ok::<_, String>((session.map(|path| path.display().to_string()), args.parts()))
+    };
+    let folder = || Some("dir".to_owned());
+    let table: [(&[&str], _); 7] = [
+        (&["dir"], (folder(), None)),
+        (&["--rate"], (None, Some(20))),
+        (&["--rate", "30"], (None, Some(30))),
+        (&["dir", "--rate", "30"], (folder(), Some(30))),
+        (&["--rate=30", "dir"], (folder(), Some(30))),
+        (&["--rate", "dir"], (folder(), Some(20))),
+        (&["--rate", "./20"], (Some("./20".to_owned()), Some(20))),
+    ];
+    for (line, want) in table {
+        assert_eq!(parsed(line), Ok(want), "{line:?}");
+    }
+    assert!(parsed(&["--rate", "0"]).unwrap_err().contains("a session of that name is ./0"));
+    assert!(parsed(&["dir", "--rate", "other"]).unwrap_err().contains("write a number from 1 to 1000"));
+}
+
+#[test]
 fn what_is_asked_for_in_vain_is_named() {
     let temp = sample();
     let complaint = |line: &[&str]| {
