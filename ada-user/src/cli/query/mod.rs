@@ -14,6 +14,7 @@ pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod timeline;
 pub(crate) mod top;
+mod unfinished;
 mod values;
 pub(crate) mod verify;
 mod words;
