@@ -22,16 +22,15 @@ mod nest;
 mod out;
 mod perfetto;
 mod speedscope;
-mod switches;
 mod values;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use self::nest::{Nest, Sink};
-use self::switches::Switches;
 use crate::run::{Outcome, run};
 use crate::select::Selection;
+use crate::switches::Switches;
 use crate::trace::Trace;
 
 /// A format to export to.
