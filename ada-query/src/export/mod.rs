@@ -20,6 +20,7 @@ mod jsonl;
 mod names;
 mod nest;
 mod out;
+mod paths;
 mod perfetto;
 mod speedscope;
 mod values;
@@ -158,6 +159,8 @@ pub struct Exported {
     pub bytes: u64,
     /// Calls that outlive what is taken for their caller, as goroutines' may, and end with it here: in formats that nest.
     pub cut_short: u64,
+    /// Calls for whose path there was no room: in formats that number paths.
+    pub without_path: u64,
 }
 
 /// Why a session was not exported.
@@ -252,7 +255,7 @@ fn lead<S: Sink>(
     outcome.failed.append(&mut nest.values.failed);
     match nest.error {
         Some(error) => Err(error),
-        None => Ok((nest.sink, Exported { outcome, bytes: 0, cut_short: nest.cut_short })),
+        None => Ok((nest.sink, Exported { outcome, cut_short: nest.cut_short, ..Exported::default() })),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ada_query::export::{ExportError, Exported, Format, Options, Weight, export, export_folder};
+use ada_query::tree::MOST_NODES;
 use anyhow::{Result, anyhow, bail};
 
 use super::args::{ExportArgs, ExportFormat, ExportWeight};
@@ -114,6 +115,14 @@ fn tell(path: &Path, format: Format, exported: &Exported) {
             plural(exported.cut_short, "call"),
             format.name()
         );
+    }
+    if exported.without_path > 0 {
+        let (calls, most) = (plural(exported.without_path, "call"), count(MOST_NODES as u64));
+        let how = match format {
+            Format::Firefox => "their time is that of the calls around them",
+            _ => "they are counted together",
+        };
+        eprintln!("{calls} by more than {most} different paths, which is the most that are kept: {how}");
     }
     eprint!("{}", notes::text(accounting));
 }
