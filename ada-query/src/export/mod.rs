@@ -91,6 +91,12 @@ impl Format {
         }
     }
 
+    /// The one that is called so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+
     /// How its files' names end, without the first dot.
     #[must_use]
     pub fn extension(self) -> &'static str {
@@ -141,6 +147,27 @@ pub enum Weight {
     SelfTime,
     /// Nanoseconds in the function and what it calls: for reading, as sums over stacks count time several times.
     Total,
+}
+
+impl Weight {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Calls, Self::SelfTime, Self::Total];
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Calls => "calls",
+            Self::SelfTime => "self",
+            Self::Total => "total",
+        }
+    }
+
+    /// The one that is called so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|weight| weight.name() == name)
+    }
 }
 
 /// What an export is to be like.

@@ -37,9 +37,9 @@ const TID_WIDTH: usize = 4;
 
 /// Prints what `args` ask for.
 pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode> {
-    let question = Question::new(args.session.as_deref(), &args.select)?;
+    let question = Question::new(args.asked.session.as_deref(), &args.asked.select)?;
     let (outcome, whole) = print(&question, args, io::stdout().lock())?;
-    if whole && args.print.format == Format::Text {
+    if whole && args.asked.print.format == Format::Text {
         tell(&notes::text(&outcome.accounting));
     }
     Ok(question.complain(&outcome))
@@ -49,10 +49,10 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode> {
 pub(super) fn print<W: Write>(question: &Question, args: &ReplayArgs, sink: W) -> io::Result<(Outcome, bool)> {
     let trace = &question.trace;
     let first_ns = trace.time_range().map_or(0, |(first, _)| first);
-    let mut printer = Printer::new(trace.functions(), Style::new(&args.print, args.time, first_ns));
+    let mut printer = Printer::new(trace.functions(), Style::new(&args.asked.print, args.time, first_ns));
     printer.widen(trace.threads());
     trace.threads().iter().for_each(|thread| printer.thread(thread));
-    let mut left = limit(args.print.limit, usize::MAX);
+    let mut left = limit(args.asked.print.limit, usize::MAX);
     let mut out = Out::new(sink);
     printer.head(&mut out)?;
     let mut values = Values::new(trace.manifest());
@@ -67,7 +67,7 @@ pub(super) fn print<W: Write>(question: &Question, args: &ReplayArgs, sink: W) -
         Ok(true)
     })?;
     outcome.failed.append(&mut values.failed);
-    if args.print.format == Format::Jsonl {
+    if args.asked.print.format == Format::Jsonl {
         out.text(&notes::json(&outcome.accounting).to_string());
         out.end_line()?;
     }

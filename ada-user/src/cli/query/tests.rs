@@ -19,16 +19,16 @@ const RETURN: EventKind = EventKind::Return;
 /// What a command line prints to stdout.
 fn printed(line: &[&str]) -> String {
     let cli = Cli::try_parse_from([&["ada-trace"], line].concat()).unwrap();
-    let plain = |session: &Option<std::path::PathBuf>, select: &SelectArgs| Question {
+    let plain = |asked: &args::Asked| Question {
         paint: Paint(false),
-        ..Question::new(session.as_deref(), select).unwrap()
+        ..Question::new(asked.session.as_deref(), &asked.select).unwrap()
     };
     match cli.command {
-        Some(Command::Report(args)) => report::answer(&plain(&args.session, &args.select), &args).unwrap().0,
-        Some(Command::Graph(args)) => graph::answer(&plain(&args.session, &args.select), &args).unwrap().0,
+        Some(Command::Report(args)) => report::answer(&plain(&args.asked), &args).unwrap().0,
+        Some(Command::Graph(args)) => graph::answer(&plain(&args.asked), &args).unwrap().0,
         Some(Command::Replay(args)) => {
             let mut text = Vec::new();
-            replay::print(&plain(&args.session, &args.select), &args, &mut text).unwrap();
+            replay::print(&plain(&args.asked), &args, &mut text).unwrap();
             String::from_utf8(text).unwrap()
         }
         other => panic!("{other:?}"),
@@ -287,7 +287,10 @@ fn what_is_asked_for_in_vain_is_named() {
         let cli =
             Cli::try_parse_from([&["ada-trace", "report", temp.path().to_str().unwrap()], line].concat()).unwrap();
         let Some(Command::Report(args)) = cli.command else { panic!() };
-        Question::new(args.session.as_deref(), &args.select).err().map(|error| error.to_string()).unwrap_or_default()
+        Question::new(args.asked.session.as_deref(), &args.asked.select)
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
     };
     assert!(complaint(&["-F", "thrown"]).ends_with("did you mean thrower?"), "{}", complaint(&["-F", "thrown"]));
     assert!(complaint(&["--thread", "9"]).ends_with("it has 0, 1"));
