@@ -44,6 +44,9 @@ fn calls_are_shown_before_the_recording_ends() {
     drop(recorder.end().success());
     let text = text.end().success();
     assert_eq!(text.out.matches("work();").count(), THREADS * CALLS, "{}", text.out);
+    let mut rows = text.out.lines();
+    let tid_ends = rows.next().and_then(|head| head.find("TID")).expect("a head") + "TID".len();
+    assert!(rows.all(|row| row.find(']') == Some(tid_ends)), "{}", text.out);
     let lines = lines.end().success();
     let last = lines.out.lines().last().expect("a line");
     let last: serde_json::Value = serde_json::from_str(last).expect("JSON");

@@ -169,7 +169,10 @@ impl<W: Write> Following<W> {
     /// Learns the names of functions and threads that are new.
     fn describe(&mut self, look: &Look<'_, '_, LiveSteps>) -> Result<()> {
         if look.is_first {
-            let printer = Printer::new(look.functions, self.style);
+            let mut printer = Printer::new(look.functions, self.style);
+            let tids = look.lanes.iter().map(|lane| lane.thread.tid);
+            // Ids of threads that have not called anything yet are about as long as those of their processes.
+            printer.widen(tids.chain(look.manifest.process.iter().map(|process| process.pid)));
             if self.printer.is_none() {
                 printer.head(&mut self.out)?;
             }

@@ -50,15 +50,17 @@ pub(super) fn print<W: Write>(question: &Question, args: &ReplayArgs, sink: W) -
     let trace = &question.trace;
     let first_ns = trace.time_range().map_or(0, |(first, _)| first);
     let mut printer = Printer::new(trace.functions(), Style::new(&args.asked.print, args.time, first_ns));
-    printer.widen(trace.threads());
+    printer.widen(trace.threads().iter().map(|thread| thread.tid));
     trace.threads().iter().for_each(|thread| printer.thread(thread));
     let mut left = limit(args.asked.print.limit, usize::MAX);
     let mut out = Out::new(sink);
     printer.head(&mut out)?;
+    let mut whole = true;
     let mut values = Values::new(trace.manifest());
     values.threads(trace.threads().iter());
     let mut outcome = replay(&question.trace, &question.selection, |step| -> io::Result<bool> {
         if left == 0 {
+            whole = false;
             return Ok(false);
         }
         left -= 1;
@@ -67,12 +69,13 @@ pub(super) fn print<W: Write>(question: &Question, args: &ReplayArgs, sink: W) -
         Ok(true)
     })?;
     outcome.failed.append(&mut values.failed);
-    if args.asked.print.format == Format::Jsonl {
+    // Of what was not looked at, nothing is known.
+    if whole && args.asked.print.format == Format::Jsonl {
         out.text(&notes::json(&outcome.accounting).to_string());
         out.end_line()?;
     }
     out.finish()?;
-    Ok((outcome, left > 0))
+    Ok((outcome, whole))
 }
 
 /// How lines look.
@@ -143,9 +146,9 @@ impl Printer {
         });
     }
 
-    /// Makes room for the ids of these threads.
-    pub(super) fn widen(&mut self, threads: &[Thread]) {
-        let widest = threads.iter().map(|thread| thread.tid.to_string().len()).max().unwrap_or(0);
+    /// Makes room for such ids of threads.
+    pub(super) fn widen(&mut self, tids: impl Iterator<Item = u32>) {
+        let widest = tids.map(|tid| tid.to_string().len()).max().unwrap_or(0);
         self.tid_width = self.tid_width.max(widest);
     }
 

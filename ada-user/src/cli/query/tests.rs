@@ -256,6 +256,20 @@ fn lines_for_programs_are_objects() {
 }
 
 #[test]
+fn a_replay_that_is_not_whole_accounts_for_nothing() {
+    let temp = sample();
+    let kinds = |limit: &str| {
+        let text = printed(&["replay", temp.path().to_str().unwrap(), "--format", "jsonl", "--limit", limit]);
+        let all = text.lines().count();
+        (all, text.contains("\"accounting\""))
+    };
+    let (all, whole) = kinds("0");
+    assert!(whole);
+    assert_eq!(kinds(&(all - 1).to_string()), (all, true));
+    assert_eq!(kinds(&(all - 2).to_string()), (all - 2, false));
+}
+
+#[test]
 fn a_number_of_parts_follows_rate_with_or_without_an_equals_sign() {
     let parsed = |line: &[&str]| {
         let cli = Cli::try_parse_from([&["ada-trace", "report"], line].concat()).map_err(|error| error.to_string())?;
