@@ -25,6 +25,8 @@ const REWINDS: u32 = 100;
 #[derive(Debug)]
 pub struct Details {
     parts: Vec<(u32, PathBuf)>,
+    /// Parts that were looked at, with detail or without.
+    seen: usize,
     current: Option<(u32, DetailCursor)>,
     block: usize,
 }
@@ -32,7 +34,7 @@ pub struct Details {
 impl Default for Details {
     /// Those of no thread.
     fn default() -> Self {
-        Self { parts: Vec::new(), current: None, block: BLOCK }
+        Self { parts: Vec::new(), seen: 0, current: None, block: BLOCK }
     }
 }
 
@@ -40,8 +42,16 @@ impl Details {
     /// Those of a thread.
     #[must_use]
     pub fn new(thread: &Thread) -> Self {
-        let parts = thread.parts.iter().filter_map(|part| Some((part.id, part.detail.clone()?)));
-        Self { parts: parts.collect(), ..Self::default() }
+        let mut details = Self::default();
+        details.go_on(thread);
+        details
+    }
+
+    /// The thread may have got more parts.
+    pub fn go_on(&mut self, thread: &Thread) {
+        let more = thread.parts.iter().skip(self.seen).filter_map(|part| Some((part.id, part.detail.clone()?)));
+        self.parts.extend(more);
+        self.seen = thread.parts.len();
     }
 
     /// That of one part.
@@ -76,6 +86,12 @@ impl Details {
             Some(cursor) => cursor.get(seq),
             None => Ok(None),
         }
+    }
+
+    /// Reads no more of a part.
+    pub fn give_up(&mut self, part: u32) {
+        self.parts.retain(|(id, _)| *id != part);
+        self.current = None;
     }
 
     /// Reads no more.

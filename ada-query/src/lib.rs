@@ -25,6 +25,7 @@ pub mod run;
 pub mod select;
 pub mod span;
 pub mod stats;
+mod switches;
 pub mod timeline;
 pub mod trace;
 pub mod tree;

@@ -5,11 +5,12 @@
 //! thread 1        Enter f     Exit f          ──▶ Enter, Enter, Leaf, Exit, Exit
 //! ```
 //!
-//! A call without another one in it is one step. Invariant: a thread holds back the calls that run, and what was read of
-//! one block; nothing else is kept.
+//! A call without another one in it is one step. Invariant: a thread holds back the calls that run, what was read of
+//! one block, and a bounded number of steps behind a call that may turn out long enough when its stack has its turn again.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
 
 use ada_format::manifest::Gap;
 
@@ -17,12 +18,16 @@ use crate::functions::FunctionIndex;
 use crate::run::{Outcome, Reader};
 use crate::select::{Compiled, Selection};
 use crate::span::{Call, End, Mark, MarkKind, Place, Span, Visitor};
+use crate::switches::Switches;
 use crate::trace::Trace;
 
 /// Events of a block: several threads are open at the same time.
 const BLOCK: usize = 1024;
 /// Threads whose files stay open.
 const OPEN_FILES: usize = 200;
+
+/// Steps that wait at the most for a call that looks as if it had ended too early.
+const LONGEST: usize = 1 << 16;
 
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,12 +90,15 @@ impl<'a> Replay<'a> {
     /// `compiled` was made from `selection` for this trace.
     fn with(trace: &'a Trace, selection: &'a Selection, compiled: &'a Compiled) -> Self {
         let count = selection.threads(trace).count();
+        let is_waiting = compiled.min_duration_ns > 0;
+        let switches = Arc::new(if is_waiting { Switches::find(trace, selection) } else { Switches::default() });
         let lane = |thread| Lane {
             reader: Reader::new(trace, thread, compiled, BLOCK, count <= OPEN_FILES),
             steps: Steps::new(
                 trace.threads().iter().position(|other| std::ptr::eq(other, thread)).unwrap_or(usize::MAX),
                 compiled.min_duration_ns,
-            ),
+            )
+            .with(&switches),
         };
         let mut replay = Self {
             threads: selection.threads(trace).map(lane).collect(),
@@ -149,6 +157,9 @@ pub fn replay<E>(
     Ok(replay.outcome)
 }
 
+/// The time of what only a later event makes certain.
+const NEVER: u64 = u64::MAX;
+
 /// A step that waits.
 #[derive(Clone, Copy, Debug)]
 struct Held {
@@ -163,6 +174,11 @@ pub(crate) struct Steps {
     thread: usize,
     least_ns: u64,
     queue: VecDeque<Held>,
+    switches: Arc<Switches>,
+    /// Calls in the queue of which it is waited whether they go on: as many are certain at [`NEVER`].
+    waiting: usize,
+    /// Calls that were taken out of it and may go on all the same, and where their registers are.
+    short: HashMap<u64, Option<u32>>,
     /// The time up to which everything is known.
     now_ns: u64,
     /// Whether there are no more events.
@@ -172,7 +188,23 @@ pub(crate) struct Steps {
 impl Steps {
     /// Those of the thread at a place, for calls that take `least_ns` or more.
     pub(crate) fn new(thread: usize, least_ns: u64) -> Self {
-        Self { thread, least_ns, queue: VecDeque::new(), now_ns: 0, all: false }
+        Self {
+            thread,
+            least_ns,
+            queue: VecDeque::new(),
+            switches: Arc::default(),
+            waiting: 0,
+            short: HashMap::new(),
+            now_ns: 0,
+            all: false,
+        }
+    }
+
+    /// Waits for calls of functions of which some went on after they looked as if they had ended. Of others such a call is
+    /// told when it ends.
+    fn with(mut self, switches: &Arc<Switches>) -> Self {
+        self.switches = Arc::clone(switches);
+        self
     }
 
     /// The first step, if nothing that follows can change it.
@@ -204,10 +236,22 @@ impl Steps {
     fn push(&mut self, time_ns: u64, certain_ns: u64, kind: StepKind) {
         self.now_ns = self.now_ns.max(time_ns);
         self.queue.push_back(Held { step: Step { time_ns, thread: self.thread, kind }, certain_ns });
+        if self.waiting > 0 && self.queue.len() > LONGEST {
+            self.give_up();
+        }
     }
 
     fn end(&mut self, span: &Span) {
         self.now_ns = self.now_ns.max(span.end_ns);
+        if !self.short.is_empty()
+            && let Some(detail) = self.short.remove(&span.number)
+        {
+            self.push(span.start_ns, 0, StepKind::Exit { span: *span, leaf: true, detail });
+            return;
+        }
+        if self.waiting > 0 {
+            self.set_certain(span.number, 0);
+        }
         let last = self.queue.back().map(|held| held.step.kind);
         match last {
             Some(StepKind::Enter { number, detail, .. }) if number == span.number => {
@@ -218,13 +262,40 @@ impl Steps {
         }
     }
 
-    /// Takes out the entry of a call that turned out too short; what was in it was shorter.
-    fn take_out(&mut self, wanted: u64) {
+    /// Where the entry of a call waits.
+    fn place_of(&self, wanted: u64) -> Option<usize> {
         let is_it = |held: &Held| matches!(held.step.kind, StepKind::Enter { number, .. } if number == wanted);
-        if let Some(place) = self.queue.iter().rposition(is_it) {
-            self.queue.remove(place);
+        self.queue.iter().rposition(is_it)
+    }
+
+    /// Takes out the entry of a call that turned out too short; what was in it was shorter.
+    fn take_out(&mut self, number: u64) -> Option<Held> {
+        let held = self.queue.remove(self.place_of(number)?)?;
+        self.waiting -= usize::from(held.certain_ns == NEVER);
+        Some(held)
+    }
+
+    fn set_certain(&mut self, number: u64, certain_ns: u64) {
+        let place = self.place_of(number);
+        if let Some(held) = place.and_then(|place| self.queue.get_mut(place)) {
+            self.waiting -= usize::from(held.certain_ns == NEVER);
+            held.certain_ns = certain_ns;
+            self.waiting += usize::from(certain_ns == NEVER);
         }
     }
+
+    /// Too much waits: from here on these calls are taken for too short.
+    fn give_up(&mut self) {
+        let waits = |held: &Held| held.certain_ns == NEVER;
+        self.short.extend(self.queue.iter().filter(|held| waits(held)).filter_map(entry));
+        self.queue.retain(|held| !waits(held));
+        self.waiting = 0;
+    }
+}
+
+/// The number of a call that is entered, and where its registers are.
+fn entry(held: &Held) -> Option<(u64, Option<u32>)> {
+    if let StepKind::Enter { number, detail, .. } = held.step.kind { Some((number, detail)) } else { None }
 }
 
 impl Visitor for Steps {
@@ -233,7 +304,7 @@ impl Visitor for Steps {
     fn enter(&mut self, call: &Call, _parent: Option<u64>) -> u64 {
         let Call { function, depth, number, call: place, detail, .. } = *call;
         let kind = StepKind::Enter { function, depth, number, call: place, detail };
-        self.push(call.start_ns, call.start_ns.saturating_add(self.least_ns), kind);
+        self.push(call.start_ns, call.start_ns.saturating_add(self.least_ns).min(NEVER - 1), kind);
         number
     }
 
@@ -245,10 +316,18 @@ impl Visitor for Steps {
     }
 
     fn gone(&mut self, span: &Span, number: u64) {
-        if span.too_short { self.take_out(number) } else { self.end(span) }
+        if !span.too_short {
+            self.end(span);
+        } else if self.switches.has(span.function) {
+            self.set_certain(number, NEVER);
+        } else {
+            let held = self.take_out(number);
+            self.short.extend(held.as_ref().and_then(entry));
+        }
     }
 
     fn dropped(&mut self, number: u64) {
+        self.short.remove(&number);
         self.take_out(number);
     }
 

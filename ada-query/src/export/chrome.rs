@@ -11,11 +11,11 @@ use ada_format::manifest::Gap;
 use super::names::{self, Processes, Texts, printable, quoted};
 use super::nest::{Begin, Ended, Sink};
 use super::out::Out;
-use super::switches::Switches;
 use super::values::Signal;
 use super::{ExportError, Exported, lead};
 use crate::select::Selection;
 use crate::span::{End, Mark, MarkKind};
+use crate::switches::Switches;
 use crate::trace::{Thread, Trace};
 
 /// More than any thread id of Linux: viewers know one stack for each thread, so a further stack is a thread of its own.

@@ -7,11 +7,11 @@ use std::io::Write;
 use super::names::Texts;
 use super::nest::{Ended, Sink};
 use super::out::Out;
-use super::switches::Switches;
 use super::values::Values;
 use super::{ExportError, Exported, lead};
 use crate::functions::About;
 use crate::select::Selection;
+use crate::switches::Switches;
 use crate::trace::{Thread, Trace};
 
 /// The first line.

@@ -8,11 +8,12 @@ use std::io::Write;
 use super::names::{self, Processes, Texts, printable, quoted};
 use super::nest::{Begin, Ended, Sink};
 use super::out::Out;
-use super::switches::Switches;
+use super::paths::{PathIndex, Paths};
 use super::{ExportError, Exported, lead};
 use crate::select::Selection;
+use crate::switches::Switches;
 use crate::trace::{Thread, Trace};
-use crate::tree::{CallTree, MOST_NODES, NodeIndex, OTHER, ROOT};
+use crate::tree::MOST_NODES;
 
 /// The version of the format; the profiler reads older ones for ever.
 const VERSION: u32 = 55;
@@ -57,6 +58,7 @@ pub(super) fn export<W: Write>(trace: &Trace, selection: &Selection, out: W) -> 
                 exported.outcome.merge(more.outcome);
                 exported.cut_short += more.cut_short;
             }
+            exported.without_path += more.without_path;
             stack += 1;
         }
     }
@@ -90,8 +92,9 @@ impl ThreadExport<'_> {
         out.text(",\"processType\":\"default\",\"pausedRanges\":[],\"processStartupTime\":0,\"registerTime\":0,");
         out.text("\"processShutdownTime\":null,\"unregisterTime\":null,\"showMarkersInTimeline\":false,");
         out.text("\"samples\":{\"weightType\":\"tracing-ms\",\"stack\":[");
-        let (columns, exported) = self.column(out, Column::Stack)?;
-        let (mut out, tree, stacks, length) = (columns.out, columns.tree, columns.stacks, columns.samples);
+        let (columns, mut exported) = self.column(out, Column::Stack)?;
+        exported.without_path = columns.without_path;
+        let (mut out, paths, stacks, length) = (columns.out, columns.paths, columns.stacks, columns.samples);
         out.text("],\"timeDeltas\":[");
         let (columns, _) = self.column(out, Column::Delta)?;
         let (mut out, deltas) = (columns.out, columns.samples);
@@ -102,7 +105,7 @@ impl ThreadExport<'_> {
             return Err(ExportError::Changed);
         }
         out.text(&format!("],\"length\":{length}}}"));
-        tables(&mut out, self.trace, &tree)?;
+        tables(&mut out, self.trace, &paths)?;
         Ok((out, stacks, exported))
     }
 
@@ -112,8 +115,9 @@ impl ThreadExport<'_> {
             column,
             stack: self.stack,
             stacks: 1,
-            tree: CallTree::new(MOST_NODES),
+            paths: Paths::new(MOST_NODES),
             path: Vec::new(),
+            without_path: 0,
             before_ns: self.first_ns,
             samples: 0,
         };
@@ -137,8 +141,10 @@ struct Columns<W: Write> {
     column: Column,
     stack: u32,
     stacks: u32,
-    tree: CallTree,
-    path: Vec<NodeIndex>,
+    paths: Paths,
+    /// By running call; none of those for which there was no room on an empty stack.
+    path: Vec<Option<PathIndex>>,
+    without_path: u64,
     before_ns: u64,
     samples: u64,
 }
@@ -153,9 +159,8 @@ impl<W: Write> Columns<W> {
         match self.column {
             Column::Stack => {
                 self.out.text(if is_first { "" } else { "," });
-                match self.path.last() {
-                    // The root is no path of the profile.
-                    Some(node) => self.out.number(*node - 1),
+                match self.path.last().copied().flatten() {
+                    Some(path) => self.out.number(path),
                     None => self.out.text("null"),
                 }
             }
@@ -188,10 +193,11 @@ impl<W: Write> Sink for Columns<W> {
             return Ok(());
         }
         if self.column == Column::Stack {
-            let around = self.path.last().copied().unwrap_or(ROOT);
-            let node = self.tree.child(around, begin.call.function);
+            let around = self.path.last().copied().flatten();
+            let path = self.paths.child(around, begin.call.function);
+            self.without_path += u64::from(path.is_none());
             // Without room for its path, a call's time is that of the call around it.
-            self.path.push(if node == OTHER { around } else { node });
+            self.path.push(path.or(around));
         }
         self.change(begin.call.start_ns)
     }
@@ -214,17 +220,16 @@ impl<W: Write> Sink for Columns<W> {
 }
 
 /// The tables that samples refer to. Frames, functions and texts are alike: one for each function.
-fn tables<W: Write>(out: &mut Out<W>, trace: &Trace, tree: &CallTree) -> Result<(), ExportError> {
-    let nodes = tree.nodes().get(1..).unwrap_or_default();
+fn tables<W: Write>(out: &mut Out<W>, trace: &Trace, paths: &Paths) -> Result<(), ExportError> {
     out.text(",\"stackTable\":{\"prefix\":[");
-    list(out, nodes.iter(), |out, node| match node.parent {
-        ROOT => out.text("null"),
-        parent => out.number(parent - 1),
+    list(out, paths.iter(), |out, path| match path.around {
+        None => out.text("null"),
+        Some(around) => out.number(around),
     })?;
     out.text("],\"frame\":[");
-    list(out, nodes.iter(), |out, node| out.number(node.function))?;
-    out.text(&format!("],\"length\":{}}}", nodes.len()));
-    let count = nodes.iter().map(|node| node.function.saturating_add(1)).max().unwrap_or(0);
+    list(out, paths.iter(), |out, path| out.number(path.function))?;
+    out.text(&format!("],\"length\":{}}}", paths.len()));
+    let count = paths.iter().map(|path| path.function.saturating_add(1)).max().unwrap_or(0);
     let column = |out: &mut Out<W>, key: &str, value: &str| {
         out.text(&format!(",\"{key}\":["));
         list(out, 0..count, |out, _| out.text(value))?;

@@ -45,7 +45,7 @@ pub(super) fn export<W: Write>(
         draw(&mut out, cell, &mut names, depth, (sums.first().copied().unwrap_or(0), weight))?;
     }
     out.text("</svg>\n");
-    Ok(Exported { outcome, bytes: out.finish()?, cut_short: 0 })
+    Ok(Exported { outcome, bytes: out.finish()?, without_path: tree.other().calls, ..Exported::default() })
 }
 
 /// A box, in pixels.

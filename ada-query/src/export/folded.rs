@@ -42,7 +42,7 @@ pub(super) fn export<W: Write>(
         out.text(OTHER);
         line_end(&mut out, other)?;
     }
-    Ok(Exported { outcome, bytes: out.finish()?, cut_short: 0 })
+    Ok(Exported { outcome, bytes: out.finish()?, without_path: tree.other().calls, ..Exported::default() })
 }
 
 /// What a path weighs.

@@ -9,12 +9,12 @@ use ada_format::manifest::Gap;
 use super::names::{Texts, quoted};
 use super::nest::{Ended, Sink};
 use super::out::Out;
-use super::switches::Switches;
 use super::values::{Signal, Values};
 use super::{ExportError, Exported, lead};
 use crate::functions::About;
 use crate::select::Selection;
 use crate::span::{Mark, MarkKind};
+use crate::switches::Switches;
 use crate::trace::{Thread, Trace};
 
 pub(super) fn export<W: Write>(trace: &Trace, selection: &Selection, out: W) -> Result<Exported, ExportError> {

@@ -20,18 +20,18 @@ mod jsonl;
 mod names;
 mod nest;
 mod out;
+mod paths;
 mod perfetto;
 mod speedscope;
-mod switches;
 mod values;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use self::nest::{Nest, Sink};
-use self::switches::Switches;
 use crate::run::{Outcome, run};
 use crate::select::Selection;
+use crate::switches::Switches;
 use crate::trace::Trace;
 
 /// A format to export to.
@@ -91,6 +91,12 @@ impl Format {
         }
     }
 
+    /// The one that is called so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+
     /// How its files' names end, without the first dot.
     #[must_use]
     pub fn extension(self) -> &'static str {
@@ -143,6 +149,27 @@ pub enum Weight {
     Total,
 }
 
+impl Weight {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Calls, Self::SelfTime, Self::Total];
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Calls => "calls",
+            Self::SelfTime => "self",
+            Self::Total => "total",
+        }
+    }
+
+    /// The one that is called so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|weight| weight.name() == name)
+    }
+}
+
 /// What an export is to be like.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
@@ -159,6 +186,8 @@ pub struct Exported {
     pub bytes: u64,
     /// Calls that outlive what is taken for their caller, as goroutines' may, and end with it here: in formats that nest.
     pub cut_short: u64,
+    /// Calls for whose path there was no room: in formats that number paths.
+    pub without_path: u64,
 }
 
 /// Why a session was not exported.
@@ -253,7 +282,7 @@ fn lead<S: Sink>(
     outcome.failed.append(&mut nest.values.failed);
     match nest.error {
         Some(error) => Err(error),
-        None => Ok((nest.sink, Exported { outcome, bytes: 0, cut_short: nest.cut_short })),
+        None => Ok((nest.sink, Exported { outcome, cut_short: nest.cut_short, ..Exported::default() })),
     }
 }
 

@@ -14,10 +14,10 @@ use std::rc::Rc;
 use ada_format::manifest::Gap;
 
 use super::ExportError;
-use super::switches::Switches;
 use super::values::{Signal, ValueReader, Values};
 use crate::select::Selection;
 use crate::span::{Call, End, Mark, MarkKind, Span, Visitor};
+use crate::switches::Switches;
 use crate::trace::{Thread, Trace};
 
 /// A call that begins.

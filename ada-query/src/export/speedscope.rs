@@ -8,9 +8,9 @@ use std::io::Write;
 use super::names::{self, Texts, printable, quoted};
 use super::nest::{Begin, Ended, Sink};
 use super::out::Out;
-use super::switches::Switches;
 use super::{ExportError, Exported, lead};
 use crate::select::Selection;
+use crate::switches::Switches;
 use crate::trace::{Thread, Trace};
 
 pub(super) fn export<W: Write>(trace: &Trace, selection: &Selection, out: W) -> Result<Exported, ExportError> {

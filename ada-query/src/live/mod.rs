@@ -9,24 +9,25 @@
 //! behind are read side by side, so that what waits to be told stays small.
 
 mod folders;
+mod source;
 pub mod steps;
 mod tail;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ada_format::manifest::Manifest;
 
 use self::folders::Folders;
 pub use self::folders::{Standing, is_recorded};
-use self::tail::Tail;
+use self::source::{PartTail, Source};
 use crate::QueryError;
 use crate::functions::Functions;
 use crate::select::{Compiled, Selection};
 use crate::span::{Accounting, End, Pairing, Visitor};
-use crate::trace::{Part, Thread};
+use crate::trace::Thread;
 
 /// Events that are read of a thread before the others have their turn.
 const BLOCK: usize = 8192;
@@ -74,22 +75,6 @@ pub struct Lane<'a, V: Visitor> {
     pairing: Pairing<'a, V::Mark>,
     loud: bool,
     done: bool,
-}
-
-/// Where a thread's files are, whatever generation reads them.
-#[derive(Debug)]
-struct Source {
-    thread: Thread,
-    parts: Vec<PartTail>,
-    /// The part that is read.
-    current: usize,
-}
-
-#[derive(Debug)]
-struct PartTail {
-    id: u32,
-    path: PathBuf,
-    tail: Tail,
 }
 
 /// Follows the session in `dir` until it ends or `look` breaks; `look` says when to look again by returning. `make` makes a
@@ -158,6 +143,10 @@ impl Live<'_> {
                 lanes.push(Lane::new(source.thread.clone(), functions, compiled, make(&source.thread, false)));
                 self.sources.push(source);
             }
+            for (source, lane) in self.sources.iter().zip(&mut lanes) {
+                let known = lane.thread.parts.len();
+                lane.thread.parts.extend(source.thread.parts.iter().skip(known).cloned());
+            }
             let settled = self.read(&mut lanes, compiled, &mut failed);
             let last_ns = lanes.iter().map(|lane| lane.pairing.last_ns()).max().unwrap_or(0);
             let is_quiet = !lanes.iter().any(|lane| lane.is_busy);
@@ -214,6 +203,7 @@ impl Live<'_> {
             let before = entry.and_then(|entry| entry.continues);
             let of = |source: &&mut Source| source.parts.iter().any(|part| Some(part.id) == before);
             if let Some(source) = self.sources.iter_mut().chain(&mut fresh).find(of) {
+                source.thread.parts.push(part.known());
                 source.parts.push(part);
                 continue;
             }
@@ -347,66 +337,5 @@ impl<'a, V: Visitor> Lane<'a, V> {
         let (end_ns, end) = if range { (compiled.until_ns, End::Range) } else { (end_ns, end) };
         self.pairing.finish(end_ns, end, &mut self.visitor);
         self.visitor.thread_end();
-    }
-}
-
-impl Source {
-    fn new(part: PartTail, pid: Option<u32>, name: &str) -> Self {
-        let as_part = Part { id: part.id, index: part.path.clone(), detail: None, events: 0, gaps: Vec::new() };
-        let thread = Thread {
-            index: 0,
-            id: part.id,
-            pid,
-            tid: part.tail.tid(),
-            name: name.to_owned(),
-            parts: vec![as_part],
-            lost: 0,
-            end: (0, End::Recording),
-            exit_status: None,
-        };
-        Self { thread, parts: vec![part], current: 0 }
-    }
-
-    fn has_more(&self) -> bool {
-        self.parts.iter().skip(self.current).any(|part| part.tail.has_more())
-    }
-
-    fn look(&mut self) -> Result<(), QueryError> {
-        let mut unread = self.parts.iter_mut().skip(self.current);
-        unread.try_for_each(|part| part.tail.look())
-    }
-
-    fn feed<V: Visitor>(&mut self, lane: &mut Lane<'_, V>, compiled: &Compiled) -> Result<(), QueryError> {
-        // A part that another one follows has got all of its events.
-        while self.current + 1 < self.parts.len()
-            && self.parts.get(self.current).is_some_and(|part| !part.tail.has_more())
-        {
-            self.current += 1;
-        }
-        let Some(part) = self.parts.get_mut(self.current) else { return Ok(()) };
-        lane.pairing.begin_part(part.id);
-        let position = part.tail.position();
-        let events = part.tail.read(BLOCK)?;
-        lane.feed(events, position, compiled);
-        Ok(())
-    }
-
-    /// Feeds to a new lane what an earlier one had, as far as it is still there.
-    fn again<V: Visitor>(&mut self, lane: &mut Lane<'_, V>, compiled: &Compiled) -> Result<(), QueryError> {
-        for part in &mut self.parts {
-            lane.pairing.begin_part(part.id);
-            let mut left = part.tail.rewind();
-            while left > 0 && !lane.done {
-                let limit = usize::try_from(left).map_or(BLOCK, |left| left.min(BLOCK));
-                let position = part.tail.position();
-                let events = part.tail.read(limit)?;
-                if events.is_empty() {
-                    break;
-                }
-                left -= events.len() as u64;
-                lane.feed(events, position, compiled);
-            }
-        }
-        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use ada_format::layout::EventKind;
 use ada_query::replay::{Step, StepKind, replay};
 use ada_query::select::Selection;
-use ada_query::span::Span;
+use ada_query::span::{End, Span};
 use ada_query::timeline::Timeline;
 use ada_query::trace::Trace;
 use ada_query::tree::{CallTree, Graph, Sums};
@@ -135,6 +135,37 @@ proptest! {
         }
         let calls = steps.iter().filter(|step| !matches!(step.kind, StepKind::Gap(_)));
         prop_assert!(calls.collect::<Vec<_>>().windows(2).all(|pair| pair[0].time_ns <= pair[1].time_ns));
+    }
+
+    /// Whatever stacks a thread has: a call that looked as if it had ended may end twice, the second time with its return.
+    #[test]
+    fn a_replay_of_stacks_that_take_turns_tells_every_call_before_its_end(recording in any_recording(), least in 0_u64..20) {
+        let temp = tempfile::tempdir().unwrap();
+        recording.write(temp.path(), 4);
+        let selection = Selection { min_duration_ns: least, ..Selection::default() };
+        let trace = Trace::open(temp.path()).unwrap();
+        let (mut begun, mut ended) = (HashSet::new(), BTreeMap::new());
+        let mut returned = HashSet::new();
+        let mut wrong = Vec::new();
+        replay(&trace, &selection, |step| {
+            match step.kind {
+                StepKind::Enter { number, .. } if !begun.insert(number) => wrong.push(*step),
+                StepKind::Exit { span, leaf, .. } => {
+                    let again = span.end == End::Return && !returned.insert(span.number);
+                    // A leaf begins here, any other call has begun before.
+                    if begun.insert(span.number) != leaf || again {
+                        wrong.push(*step);
+                    }
+                    ended.insert(span.number, span);
+                }
+                _ => {}
+            }
+            Ok::<_, Infallible>(true)
+        }).unwrap();
+        prop_assert!(wrong.is_empty(), "{:?}", wrong);
+        let (list, _) = list(temp.path(), &selection);
+        prop_assert!(begun.iter().all(|number| ended.contains_key(number)));
+        prop_assert_eq!(ended.into_values().collect::<Vec<_>>(), list.spans);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use ada_format::manifest::{MANIFEST_FILE, ManifestError, SessionStatus};
 use ada_format::read::{BrokenThread, ReadError, SessionReader};
-use ada_format::session;
+use ada_format::session::{self, thread_folder};
+use ada_format::write::{DETAIL_FILE, INDEX_FILE};
+use ada_query::live::is_recorded;
 use ada_user::session::DEFAULT_ROOT;
 use anyhow::{Result, anyhow};
 
@@ -39,6 +41,40 @@ pub(super) fn check_recoverable(dir: &Path) -> Result<()> {
 pub(super) fn broken(session: &SessionReader) -> impl Iterator<Item = &BrokenThread> {
     let recording = session.manifest().session.status == SessionStatus::Recording;
     session.broken().iter().filter(move |thread| !(recording && is_empty(&thread.error)))
+}
+
+/// The threads of a finished session whose files have lost their ends, and what is to be said of each.
+pub(super) fn cut(session: &SessionReader) -> Vec<(u32, String)> {
+    let manifest = session.manifest();
+    if manifest.session.status == SessionStatus::Recording {
+        return Vec::new();
+    }
+    let mut cut = Vec::new();
+    for entry in &manifest.threads {
+        let Some(thread) = session.thread(entry.id) else { continue };
+        let (found, expected) = (thread.index().events().len() as u64, entry.event_count);
+        let folder = thread_folder(session.dir(), entry.id);
+        // Where losses were, the disk may have been full.
+        let lacks_end = manifest.session.complete && thread.index().footer().is_none();
+        if found < expected || (lacks_end && found == expected) {
+            let path = folder.join(INDEX_FILE);
+            cut.push((entry.id, format!("{} was cut: {found} of {expected} events are there", path.display())));
+        } else if manifest.session.complete && thread.detail().is_some_and(|detail| detail.footer().is_none()) {
+            let path = folder.join(DETAIL_FILE);
+            cut.push((entry.id, format!("{} was cut: some events have lost their detail", path.display())));
+        }
+    }
+    cut
+}
+
+/// What is to be said of a session that nobody records any more, though it has not ended.
+pub(super) fn abandoned(session: &SessionReader) -> Option<String> {
+    let dir = session.dir();
+    let is_abandoned = session.manifest().session.status == SessionStatus::Recording && !is_recorded(dir);
+    is_abandoned.then(|| {
+        let dir = dir.display();
+        format!("the recorder of {dir} was killed: what it wrote until then is read; `ada-trace recover {dir}` ends the session")
+    })
 }
 
 fn is_empty(error: &ReadError) -> bool {

@@ -257,7 +257,7 @@ fn watch_marks() -> io::Result<UnixStream> {
 }
 
 /// Whether this process was started with the signal ignored, as nohup(1) does: then it stays so.
-fn is_ignored(signal: i32) -> bool {
+pub(super) fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);

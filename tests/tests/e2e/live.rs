@@ -44,6 +44,9 @@ fn calls_are_shown_before_the_recording_ends() {
     drop(recorder.end().success());
     let text = text.end().success();
     assert_eq!(text.out.matches("work();").count(), THREADS * CALLS, "{}", text.out);
+    let mut rows = text.out.lines();
+    let tid_ends = rows.next().and_then(|head| head.find("TID")).expect("a head") + "TID".len();
+    assert!(rows.all(|row| row.find(']') == Some(tid_ends)), "{}", text.out);
     let lines = lines.end().success();
     let last = lines.out.lines().last().expect("a line");
     let last: serde_json::Value = serde_json::from_str(last).expect("JSON");
@@ -51,6 +54,38 @@ fn calls_are_shown_before_the_recording_ends() {
     // It is finished now.
     let refused = ada(&scratch, ["follow", folder.to_str().expect("UTF-8")]).code(2);
     assert!(refused.err.contains("is finished: `ada-trace replay"), "{}", refused.err);
+}
+
+/// What `middle` was given, in lines of `replay` or `follow`.
+fn given(lines: &str) -> Vec<u64> {
+    let object = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON");
+    let begun = |line: &serde_json::Value| ["enter", "leaf"].contains(&line["kind"].as_str().expect("a kind"));
+    let calls = lines.lines().map(object).filter(begun);
+    calls.map(|line| line["args"]["leaves"].as_u64().unwrap_or_else(|| panic!("nothing given: {line}"))).collect()
+}
+
+#[test]
+fn arguments_are_shown_as_replay_shows_them() {
+    if !need::root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let program = fixture::build("nested.c", &["-g"]);
+    let mut target = fixture::waiting(&program, &[], &scratch.join("report"), scratch.path());
+    let recorder = Trace::new(&scratch, exe(&["middle"])).arg("--args").pid(target.pid());
+    let text = follow(&recorder.folder, &["--from", "@0"], &scratch);
+    let lines = follow(&recorder.folder, &["--from", "@0", "--format", "jsonl"], &scratch);
+    target.tell("go");
+    drop(target.end().success());
+    let folder = recorder.folder.clone();
+    drop(recorder.end().success());
+    let (text, lines) = (text.end().success(), lines.end().success());
+    for leaves in [0, 2] {
+        assert_eq!(text.out.matches(&format!("middle(leaves={leaves})")).count(), 2, "{}", text.out);
+    }
+    let replayed = ada(&scratch, ["replay", folder.to_str().expect("UTF-8"), "--format", "jsonl"]).success();
+    assert_eq!(given(&lines.out), given(&replayed.out));
+    assert_eq!(given(&lines.out), [2, 0, 2, 0]);
 }
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ada-format/tests/golden/v2_1");

@@ -7,6 +7,7 @@ mod arguments;
 mod asking;
 mod containers;
 mod control;
+mod cut;
 mod detail;
 mod disk;
 mod ends;

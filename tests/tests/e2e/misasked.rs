@@ -143,3 +143,64 @@ fn a_time_range_outside_of_the_recording_is_refused() {
         assert!(text.contains("soon"), "{text}");
     }
 }
+
+/// `diff` with the session on either side of a good one.
+fn differ(scratch: &Scratch, folder: &Path, options: &[&str]) -> [Ended; 2] {
+    let good = Path::new(GOLDEN);
+    [[folder, good], [good, folder]].map(|[before, after]| {
+        let sides = ["diff".as_ref(), before.as_os_str(), after.as_os_str()];
+        ada(scratch, sides.into_iter().chain(options.iter().map(AsRef::as_ref)))
+    })
+}
+
+#[test]
+fn diff_names_the_side_that_is_no_session_or_a_newer_one() {
+    let scratch = Scratch::new();
+    let folder = sample(&scratch);
+    change(&folder.join("manifest.json"), |bytes| {
+        let text = String::from_utf8_lossy(bytes).replace("\"2.1\"", "\"3.0\"");
+        *bytes = text.into_bytes();
+    });
+    for (folder, what) in [(scratch.join("nowhere"), "there is no session"), (folder, "format version 3.0")] {
+        for ended in differ(&scratch, &folder, &[]) {
+            let text = complaint(&ended);
+            assert!(text.contains(what) && text.contains(folder.to_str().expect("UTF-8")), "{text}");
+            assert_eq!(ended.out, "");
+        }
+    }
+}
+
+#[test]
+fn diff_compares_the_other_threads_of_a_session_with_a_broken_one() {
+    let scratch = Scratch::new();
+    let folder = sample(&scratch);
+    change(&folder.join("thread_0/index.atf"), |bytes| bytes.truncate(10));
+    for ended in differ(&scratch, &folder, &["--all"]) {
+        let text = complaint(&ended);
+        assert!(text.contains("thread_0/index.atf") && text.contains("within its header"), "{text}");
+        let row = |name: &str| ended.out.lines().find(|line| line.contains(name)).expect("a row").to_owned();
+        let calls = |name: &str| row(name).split_whitespace().take(2).collect::<Vec<_>>().concat();
+        assert!(["12", "21"].contains(&calls("free").as_str()), "{}", ended.out);
+        assert!(["01", "10"].contains(&calls("malloc").as_str()), "{}", ended.out);
+        // It is called in the broken thread alone.
+        assert!(row("malloc").contains("new") || row("malloc").contains("gone"), "{}", ended.out);
+    }
+}
+
+#[test]
+fn diff_refuses_functions_and_times_that_neither_side_has() {
+    let scratch = Scratch::new();
+    let folder = sample(&scratch);
+    for (options, what) in [
+        (&["-F", "mallok"][..], "did you mean malloc?"),
+        (&["-N", "qqqqqqqq"], "`ada-trace report --limit 0` lists them"),
+        (&["--from", "@0", "--to", "@1"], "no events"),
+        (&["--from", "2s", "--to", "1s"], "exchange them"),
+        (&["--from", "soon"], "soon"),
+    ] {
+        for ended in differ(&scratch, &folder, options) {
+            let text = complaint(&ended);
+            assert!(text.contains(what), "{text}");
+        }
+    }
+}

@@ -41,7 +41,7 @@ pub(super) fn export(trace: &Trace, selection: &Selection, dir: &Path) -> Result
     let description = describe(trace, (start_ns, end_ns), events).to_string();
     let bytes = writer.out.finish()? + description.len() as u64;
     write_description(dir, &description)?;
-    Ok(Exported { outcome, bytes, cut_short: 0 })
+    Ok(Exported { outcome, bytes, ..Exported::default() })
 }
 
 struct Writer<'a> {

@@ -14,12 +14,12 @@ use ada_format::manifest::Gap;
 use self::packet::Packets;
 use super::names;
 use super::nest::{Begin, Ended, Sink};
-use super::switches::Switches;
 use super::values::{Signal, Values};
 use super::{ExportError, Exported, create, lead};
 use crate::functions::FunctionIndex;
 use crate::select::Selection;
 use crate::span::{Mark, MarkKind};
+use crate::switches::Switches;
 use crate::trace::{Thread, Trace};
 
 pub(super) fn export(trace: &Trace, selection: &Selection, dir: &Path) -> Result<Exported, ExportError> {

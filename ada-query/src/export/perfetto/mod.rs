@@ -20,12 +20,12 @@ use self::proto::{
 use super::names::{self, Processes, printable};
 use super::nest::{Begin, Ended, Sink};
 use super::out::Out;
-use super::switches::Switches;
 use super::values::{Signal, Values};
 use super::{ExportError, Exported, lead};
 use crate::functions::FunctionIndex;
 use crate::select::Selection;
 use crate::span::{End, Mark, MarkKind};
+use crate::switches::Switches;
 use crate::trace::{Thread, Trace};
 
 /// Field 1 of the whole trace: a packet, with its length.

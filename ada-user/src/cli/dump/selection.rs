@@ -8,7 +8,7 @@ use ada_format::read::{SessionReader, ThreadReader};
 use anyhow::{Result, bail};
 
 use crate::cli::names::{IdMap, Who};
-use crate::cli::open::broken;
+use crate::cli::open::{broken, cut};
 
 /// Ordinals that an error lists.
 const LISTED: usize = 20;
@@ -37,7 +37,8 @@ impl<'a> Selection<'a> {
         let unreadable = broken(session).filter(|thread| wanted(thread.id)).map(|thread| thread.error.to_string());
         let unreadable =
             unreadable.chain(threads.iter().filter_map(|(thread, _)| Some(thread.detail_error()?.to_string())));
-        let broken = unreadable.collect();
+        let cut = cut(session).into_iter().filter(|(id, _)| wanted(*id)).map(|(_, text)| text);
+        let broken = unreadable.chain(cut).collect();
         let places = threads.iter().enumerate().map(|(place, (thread, _))| (thread.id().into(), place)).collect();
         Ok(Self { threads, broken, places, ids: ids.to_vec() })
     }

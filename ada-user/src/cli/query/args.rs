@@ -1,10 +1,19 @@
 //! What the commands that answer questions have in common, as it is typed.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use ada_query::export;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use crate::cli::args::{Format, duration};
+
+/// Parts of the time, if nobody says how many.
+const DEFAULT_PARTS: usize = 20;
+const PARTS: &str = "write a number from 1 to 1000";
 
 /// Which part of a session.
 #[derive(Debug, Default, Args)]
@@ -48,10 +57,19 @@ pub(crate) struct PrintArgs {
     pub(crate) full: bool,
 }
 
+/// One finished session, what is looked at of it, and how it is printed.
 #[derive(Debug, Args)]
-pub(crate) struct ReportArgs {
+pub(crate) struct Asked {
     /// The session's folder [default: the newest below ada_traces]
     pub(crate) session: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
     /// What to sort by, the greatest first
     #[arg(short, long, value_enum, default_value_t = SortBy::Total)]
     pub(crate) sort: SortBy,
@@ -61,20 +79,45 @@ pub(crate) struct ReportArgs {
     /// Draw the distribution of the durations of these functions
     #[arg(long, value_name = "FUNC")]
     pub(crate) histogram: Option<String>,
-    /// Show when the calls began, in this many equal parts of the time
-    #[arg(long, value_name = "PARTS", num_args = 0..=1, default_missing_value = "20")]
-    #[arg(require_equals = true, value_parser = parts)]
-    pub(crate) rate: Option<usize>,
+    /// Show when the calls began, in this many equal parts of the time [default: 20]
+    #[arg(long, value_name = "PARTS", num_args = 0..=1, default_missing_value = "20", value_parser = rate)]
+    pub(crate) rate: Option<Rate>,
     #[command(flatten)]
-    pub(crate) select: SelectArgs,
-    #[command(flatten)]
-    pub(crate) print: PrintArgs,
+    pub(crate) asked: Asked,
+}
+
+/// What stands behind `--rate`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Rate {
+    /// In how many parts.
+    Parts(usize),
+    /// Something else: the session's folder, if that is not named elsewhere.
+    Session(PathBuf),
+}
+
+impl ReportArgs {
+    /// The session's folder, if one is named.
+    ///
+    /// # Errors
+    /// If two are, as it seems.
+    pub(crate) fn session(&self) -> anyhow::Result<Option<&Path>> {
+        match (&self.asked.session, &self.rate) {
+            (Some(_), Some(Rate::Session(path))) => {
+                anyhow::bail!("--rate {}: that is not a number of parts; {PARTS}", path.display())
+            }
+            (None, Some(Rate::Session(path))) => Ok(Some(path)),
+            (session, _) => Ok(session.as_deref()),
+        }
+    }
+
+    /// In how many parts of the time calls are counted, if they are to be.
+    pub(crate) fn parts(&self) -> Option<usize> {
+        self.rate.as_ref().map(|rate| if let Rate::Parts(parts) = rate { *parts } else { DEFAULT_PARTS })
+    }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct GraphArgs {
-    /// The session's folder [default: the newest below ada_traces]
-    pub(crate) session: Option<PathBuf>,
     /// Show what called these functions instead
     #[arg(long, value_name = "FUNC", conflicts_with = "callees")]
     pub(crate) callers: Option<String>,
@@ -82,22 +125,16 @@ pub(crate) struct GraphArgs {
     #[arg(long, value_name = "FUNC")]
     pub(crate) callees: Option<String>,
     #[command(flatten)]
-    pub(crate) select: SelectArgs,
-    #[command(flatten)]
-    pub(crate) print: PrintArgs,
+    pub(crate) asked: Asked,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// The session's folder [default: the newest below ada_traces]
-    pub(crate) session: Option<PathBuf>,
     /// Show the time since the session's first event as well
     #[arg(long)]
     pub(crate) time: bool,
     #[command(flatten)]
-    pub(crate) select: SelectArgs,
-    #[command(flatten)]
-    pub(crate) print: PrintArgs,
+    pub(crate) asked: Asked,
 }
 
 #[derive(Debug, Args)]
@@ -153,15 +190,11 @@ pub(crate) enum TopSort {
 
 #[derive(Debug, Args)]
 pub(crate) struct TimelineArgs {
-    /// The session's folder [default: the newest below ada_traces]
-    pub(crate) session: Option<PathBuf>,
     /// Columns of the picture [default: the terminal's]
     #[arg(long, value_name = "COLUMNS", value_parser = columns)]
     pub(crate) width: Option<usize>,
     #[command(flatten)]
-    pub(crate) select: SelectArgs,
-    #[command(flatten)]
-    pub(crate) print: PrintArgs,
+    pub(crate) asked: Asked,
 }
 
 #[derive(Debug, Args)]
@@ -195,8 +228,8 @@ pub(crate) struct ExportArgs {
     /// The session's folder [default: the newest below ada_traces]
     pub(crate) session: Option<PathBuf>,
     /// The format (docs/exports.md tells what each keeps, and which tools open it)
-    #[arg(long = "as", value_enum, value_name = "FORMAT", default_value_t = ExportFormat::Perfetto)]
-    pub(crate) format: ExportFormat,
+    #[arg(long = "as", value_name = "FORMAT", default_value = "perfetto", value_parser = formats())]
+    pub(crate) format: export::Format,
     /// The file or folder to write, or - for stdout [default: the session's name with the format's ending]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -204,45 +237,10 @@ pub(crate) struct ExportArgs {
     #[arg(long)]
     pub(crate) force: bool,
     /// What a stack weighs in folded and flamegraph
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t = ExportWeight::SelfTime)]
-    pub(crate) weight: ExportWeight,
+    #[arg(long, value_name = "WHAT", default_value = "self", value_parser = weights())]
+    pub(crate) weight: export::Weight,
     #[command(flatten)]
     pub(crate) select: SelectArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ExportFormat {
-    /// Perfetto's protobuf, for ui.perfetto.dev and trace_processor
-    Perfetto,
-    /// Chrome's trace events (JSON), for about:tracing and Perfetto
-    Chrome,
-    /// Stacks with a weight, for flamegraph.pl, inferno, speedscope
-    Folded,
-    /// A flame graph (SVG), for a browser
-    Flamegraph,
-    /// JSON for speedscope.app
-    Speedscope,
-    /// JSON for profiler.firefox.com
-    Firefox,
-    /// A line for each call, for spreadsheets and databases
-    Csv,
-    /// A JSON object for each call, for programs
-    Jsonl,
-    /// Common Trace Format 1.8 (a folder), for babeltrace2 and Trace Compass
-    Ctf,
-    /// The older stream of ATF v4 (a folder)
-    Atf4,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ExportWeight {
-    /// Number of calls
-    Calls,
-    /// Nanoseconds in the function itself
-    #[value(name = "self")]
-    SelfTime,
-    /// Nanoseconds in the function and what it calls; folded only
-    Total,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -270,9 +268,44 @@ pub(crate) enum By {
     Thread,
 }
 
-fn parts(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|parts| (1..=1000).contains(parts));
-    number.ok_or_else(|| format!("'{text}' is not a number of parts; write one from 1 to 1000"))
+/// The library's list, each with a line for `--help`.
+fn formats() -> impl TypedValueParser<Value = export::Format> {
+    let about = |format| match format {
+        export::Format::Perfetto => "Perfetto's protobuf, for ui.perfetto.dev and trace_processor",
+        export::Format::Chrome => "Chrome's trace events (JSON), for about:tracing and Perfetto",
+        export::Format::Folded => "Stacks with a weight, for flamegraph.pl, inferno, speedscope",
+        export::Format::Flamegraph => "A flame graph (SVG), for a browser",
+        export::Format::Speedscope => "JSON for speedscope.app",
+        export::Format::Firefox => "JSON for profiler.firefox.com",
+        export::Format::Csv => "A line for each call, for spreadsheets and databases",
+        export::Format::Jsonl => "A JSON object for each call, for programs",
+        export::Format::Ctf => "Common Trace Format 1.8 (a folder), for babeltrace2 and Trace Compass",
+        export::Format::Atf4 => "The older stream of ATF v4 (a folder)",
+    };
+    let value = |format: export::Format| PossibleValue::new(format.name()).help(about(format));
+    let parser = PossibleValuesParser::new(export::Format::ALL.map(value));
+    // The parser has refused every other name.
+    parser.map(|name| export::Format::named(&name).unwrap_or(export::Format::Perfetto))
+}
+
+fn weights() -> impl TypedValueParser<Value = export::Weight> {
+    let about = |weight| match weight {
+        export::Weight::Calls => "Number of calls",
+        export::Weight::SelfTime => "Nanoseconds in the function itself",
+        export::Weight::Total => "Nanoseconds in the function and what it calls; folded only",
+    };
+    let value = |weight: export::Weight| PossibleValue::new(weight.name()).help(about(weight));
+    let parser = PossibleValuesParser::new(export::Weight::ALL.map(value));
+    parser.map(|name| export::Weight::named(&name).unwrap_or_default())
+}
+
+/// A number of parts; all else is taken for the session, which may follow a bare `--rate`.
+fn rate(text: &str) -> Result<Rate, String> {
+    match text.parse::<u64>() {
+        Ok(parts @ 1..=1000) => Ok(Rate::Parts(usize::try_from(parts).unwrap_or(DEFAULT_PARTS))),
+        Ok(_) => Err(format!("{PARTS} (a session of that name is ./{text})")),
+        Err(_) => Ok(Rate::Session(text.into())),
+    }
 }
 
 fn columns(text: &str) -> Result<usize, String> {

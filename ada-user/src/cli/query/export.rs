@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ada_query::export::{ExportError, Exported, Format, Options, Weight, export, export_folder};
+use ada_query::tree::MOST_NODES;
 use anyhow::{Result, anyhow, bail};
 
-use super::args::{ExportArgs, ExportFormat, ExportWeight};
+use super::args::ExportArgs;
 use super::progress::Progress;
 use super::{Question, notes};
 use crate::cli::summary::{count, plural};
@@ -23,7 +24,7 @@ const TOO_LONG_FOR_JSON: u64 = 500_000_000;
 
 /// Writes what `args` ask for.
 pub(crate) fn run(args: &ExportArgs) -> Result<ExitCode> {
-    let (format, options) = (format(args.format), Options { weight: weight(args.weight) });
+    let (format, options) = (args.format, Options { weight: args.weight });
     if format == Format::Flamegraph && options.weight == Weight::Total {
         return Err(ExportError::TotalFlamegraph.into());
     }
@@ -115,6 +116,14 @@ fn tell(path: &Path, format: Format, exported: &Exported) {
             format.name()
         );
     }
+    if exported.without_path > 0 {
+        let (calls, most) = (plural(exported.without_path, "call"), count(MOST_NODES as u64));
+        let how = match format {
+            Format::Firefox => "their time is that of the calls around them",
+            _ => "they are counted together",
+        };
+        eprintln!("{calls} by more than {most} different paths, which is the most that are kept: {how}");
+    }
     eprint!("{}", notes::text(accounting));
 }
 
@@ -130,28 +139,5 @@ fn reader(format: Format) -> &'static str {
         Format::Jsonl => "programs: docs/exports.md has the schema",
         Format::Ctf => "babeltrace2 and Trace Compass",
         Format::Atf4 => "readers of ATF v4",
-    }
-}
-
-fn format(format: ExportFormat) -> Format {
-    match format {
-        ExportFormat::Perfetto => Format::Perfetto,
-        ExportFormat::Chrome => Format::Chrome,
-        ExportFormat::Folded => Format::Folded,
-        ExportFormat::Flamegraph => Format::Flamegraph,
-        ExportFormat::Speedscope => Format::Speedscope,
-        ExportFormat::Firefox => Format::Firefox,
-        ExportFormat::Csv => Format::Csv,
-        ExportFormat::Jsonl => Format::Jsonl,
-        ExportFormat::Ctf => Format::Ctf,
-        ExportFormat::Atf4 => Format::Atf4,
-    }
-}
-
-fn weight(weight: ExportWeight) -> Weight {
-    match weight {
-        ExportWeight::Calls => Weight::Calls,
-        ExportWeight::SelfTime => Weight::SelfTime,
-        ExportWeight::Total => Weight::Total,
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ada_format::manifest::SessionStatus;
 use ada_format::session;
+use ada_query::QueryError;
 use ada_query::live::steps::{LiveSteps, due};
 use ada_query::live::{Look, Standing, follow, is_recorded};
 use ada_query::span::Accounting;
@@ -24,6 +25,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::args::FollowArgs;
 use super::replay::{Known, Printer, Style};
+use super::values::Values;
 use super::words::limit;
 use super::{Question, notes};
 use crate::cli::REFUSED;
@@ -98,6 +100,7 @@ struct Following<W: Write> {
     style: Style,
     format: Format,
     printer: Option<Printer>,
+    values: Values,
     /// Lines that may still be printed.
     left: usize,
     until_ns: Option<u64>,
@@ -115,6 +118,7 @@ impl<W: Write> Following<W> {
             style: Style::new(&args.print, args.time, first_ns),
             format: args.print.format,
             printer: None,
+            values: Values::new(question.trace.manifest()),
             left: limit(args.print.limit, usize::MAX),
             until_ns: question.range.until,
             stop: stop_flag()?,
@@ -137,11 +141,12 @@ impl<W: Write> Following<W> {
         }
         for step in steps.iter().take(self.left) {
             if let Some(printer) = &self.printer {
-                let mut known = Known { table: look.functions, values: None };
+                let mut known = Known { table: look.functions, values: &mut self.values };
                 printer.step(&mut self.out, &mut known, step)?;
             }
         }
         self.left = self.left.saturating_sub(steps.len());
+        self.complain();
         self.losses(look.manifest.lost.total)?;
         self.out.flush()?;
         // Relaxed: nothing but the flag itself is passed on.
@@ -164,16 +169,30 @@ impl<W: Write> Following<W> {
     /// Learns the names of functions and threads that are new.
     fn describe(&mut self, look: &Look<'_, '_, LiveSteps>) -> Result<()> {
         if look.is_first {
-            let printer = Printer::new(look.functions, self.style);
+            let mut printer = Printer::new(look.functions, self.style);
+            let tids = look.lanes.iter().map(|lane| lane.thread.tid);
+            // Ids of threads that have not called anything yet are about as long as those of their processes.
+            printer.widen(tids.chain(look.manifest.process.iter().map(|process| process.pid)));
             if self.printer.is_none() {
                 printer.head(&mut self.out)?;
             }
             self.printer = Some(printer);
+            self.values.learn(look.manifest);
         }
+        self.values.threads(look.lanes.iter().map(|lane| &lane.thread));
         if let Some(printer) = &mut self.printer {
             look.lanes.iter().skip(printer.threads()).for_each(|lane| printer.thread(&lane.thread));
         }
         Ok(())
+    }
+
+    /// Says which details cannot be read. A folder that a flight recorder has deleted meanwhile is passed over.
+    fn complain(&mut self) {
+        let is_gone = |error: &QueryError| matches!(error, QueryError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound);
+        for (_, error) in self.values.failed.drain(..).filter(|(_, error)| !is_gone(error)) {
+            self.failed = true;
+            tell(&format!("ada-trace: {error}\n"));
+        }
     }
 
     fn losses(&mut self, total: u64) -> io::Result<()> {

@@ -33,7 +33,7 @@ const LONGEST: usize = 60;
 
 /// Prints what `args` ask for.
 pub(crate) fn run(args: &GraphArgs) -> Result<ExitCode> {
-    let question = Question::new(args.session.as_deref(), &args.select)?;
+    let question = Question::new(args.asked.session.as_deref(), &args.asked.select)?;
     let (text, graph) = answer(&question, args)?;
     io::stdout().write_all(text.as_bytes())?;
     Ok(question.complain(&graph.outcome))
@@ -52,7 +52,7 @@ pub(super) fn answer(question: &Question, args: &GraphArgs) -> Result<(String, G
         (None, None) => Cow::Borrowed(&graph.tree),
     };
     let view = View { question, graph: &graph, tree: &tree, children: tree.children(), args };
-    let text = match args.print.format {
+    let text = match args.asked.print.format {
         Format::Text => view.text(),
         Format::Jsonl => view.jsonl(),
     };
@@ -81,7 +81,7 @@ impl View<'_> {
         let accounting = &self.graph.outcome.accounting;
         let mut text = paint.dim(&self.question.head(accounting)) + "\n";
         let mut table = Table::new(&[("TOTAL", true), ("SELF", true), ("CALLS", true), (self.title(), false)]);
-        self.rows(&self.shown(limit(self.args.print.limit, LONGEST)), &mut table);
+        self.rows(&self.shown(limit(self.args.asked.print.limit, LONGEST)), &mut table);
         if !table.is_empty() {
             let table = table.to_string();
             let (head, body) = table.split_once('\n').unwrap_or((&table, ""));
@@ -175,9 +175,9 @@ impl View<'_> {
     fn row(&self, node: NodeIndex, before: &str, table: &mut Table) {
         let Some(node) = self.tree.nodes().get(node as usize) else { return };
         let about = self.question.trace.functions().about(node.function);
-        let module = about.module.filter(|_| self.args.print.full).map(short_module);
+        let module = about.module.filter(|_| self.args.asked.print.full).map(short_module);
         let module = module.map_or_else(String::new, |module| format!(" ({module})"));
-        let what = format!("{before}{}{module}", name(&about, self.args.print.full));
+        let what = format!("{before}{}{module}", name(&about, self.args.asked.print.full));
         let sums = &node.sums;
         table.row([time(sums, sums.total_ns), time(sums, sums.self_ns), count(sums.calls), what]);
     }
@@ -194,7 +194,7 @@ impl View<'_> {
         let mut text = String::new();
         let nodes = (0..).zip(self.tree.nodes()).skip(1);
         let used = nodes.filter(|(place, node)| node.sums.calls > 0 || !self.children.of(*place).is_empty());
-        for (place, node) in used.take(limit(self.args.print.limit, usize::MAX)) {
+        for (place, node) in used.take(limit(self.args.asked.print.limit, usize::MAX)) {
             let about = self.question.trace.functions().about(node.function);
             let timed = node.sums.unseen_ends < node.sums.calls;
             let object = json!({

@@ -14,6 +14,7 @@ pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod timeline;
 pub(crate) mod top;
+mod unfinished;
 mod values;
 pub(crate) mod verify;
 mod words;
@@ -39,7 +40,7 @@ use self::progress::Progress;
 use super::REFUSED;
 use super::dump::range::Range;
 use super::names::printable;
-use super::open::{chosen, open};
+use super::open::{abandoned, chosen, cut, open};
 
 /// A session and the part of it that was asked for.
 struct Question {
@@ -110,8 +111,14 @@ impl Question {
     fn complain(&self, outcome: &Outcome) -> ExitCode {
         let wanted = |id: u32| self.selection.threads.is_empty() || self.selection.threads.contains(&id);
         let broken = self.trace.broken().filter(|thread| wanted(thread.id)).map(|thread| thread.error.to_string());
-        let failed = outcome.failed.iter().map(|(_, error)| error.to_string());
-        let complaints: Vec<String> = broken.chain(failed).collect();
+        let session = self.trace.session();
+        let cut: Vec<_> = cut(session).into_iter().filter(|(id, _)| wanted(*id)).collect();
+        let is_told = |part: u32| cut.iter().any(|(id, _)| *id == part);
+        let failed = outcome.failed.iter().filter(|(part, _)| !is_told(*part)).map(|(_, error)| error.to_string());
+        let complaints: Vec<String> = broken.chain(failed).chain(cut.iter().map(|(_, text)| text.clone())).collect();
+        if let Some(remark) = abandoned(session) {
+            eprintln!("ada-trace: {remark}");
+        }
         complaints.iter().for_each(|complaint| eprintln!("ada-trace: {complaint}"));
         if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) }
     }

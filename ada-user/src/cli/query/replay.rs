@@ -37,9 +37,9 @@ const TID_WIDTH: usize = 4;
 
 /// Prints what `args` ask for.
 pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode> {
-    let question = Question::new(args.session.as_deref(), &args.select)?;
+    let question = Question::new(args.asked.session.as_deref(), &args.asked.select)?;
     let (outcome, whole) = print(&question, args, io::stdout().lock())?;
-    if whole && args.print.format == Format::Text {
+    if whole && args.asked.print.format == Format::Text {
         tell(&notes::text(&outcome.accounting));
     }
     Ok(question.complain(&outcome))
@@ -49,29 +49,33 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode> {
 pub(super) fn print<W: Write>(question: &Question, args: &ReplayArgs, sink: W) -> io::Result<(Outcome, bool)> {
     let trace = &question.trace;
     let first_ns = trace.time_range().map_or(0, |(first, _)| first);
-    let mut printer = Printer::new(trace.functions(), Style::new(&args.print, args.time, first_ns));
-    printer.widen(trace.threads());
+    let mut printer = Printer::new(trace.functions(), Style::new(&args.asked.print, args.time, first_ns));
+    printer.widen(trace.threads().iter().map(|thread| thread.tid));
     trace.threads().iter().for_each(|thread| printer.thread(thread));
-    let mut left = limit(args.print.limit, usize::MAX);
+    let mut left = limit(args.asked.print.limit, usize::MAX);
     let mut out = Out::new(sink);
     printer.head(&mut out)?;
-    let mut values = Values::new(trace);
+    let mut whole = true;
+    let mut values = Values::new(trace.manifest());
+    values.threads(trace.threads().iter());
     let mut outcome = replay(&question.trace, &question.selection, |step| -> io::Result<bool> {
         if left == 0 {
+            whole = false;
             return Ok(false);
         }
         left -= 1;
-        let mut known = Known { table: trace.functions(), values: Some(&mut values) };
+        let mut known = Known { table: trace.functions(), values: &mut values };
         printer.step(&mut out, &mut known, step)?;
         Ok(true)
     })?;
     outcome.failed.append(&mut values.failed);
-    if args.print.format == Format::Jsonl {
+    // Of what was not looked at, nothing is known.
+    if whole && args.asked.print.format == Format::Jsonl {
         out.text(&notes::json(&outcome.accounting).to_string());
         out.end_line()?;
     }
     out.finish()?;
-    Ok((outcome, left > 0))
+    Ok((outcome, whole))
 }
 
 /// How lines look.
@@ -91,26 +95,24 @@ impl Style {
 }
 
 /// What lines are made from.
-pub(super) struct Known<'k, 'v> {
+pub(super) struct Known<'k> {
     /// What the functions' numbers mean.
     pub(super) table: &'k Functions,
-    /// Registers, where somebody looks at them.
-    pub(super) values: Option<&'k mut Values<'v>>,
+    /// Registers, and what they mean.
+    pub(super) values: &'k mut Values,
 }
 
-impl Known<'_, '_> {
+impl Known<'_> {
     fn text<W: Write>(&mut self, out: &mut Out<W>, thread: usize, of: Of) -> bool {
-        self.values.as_mut().is_some_and(|values| values.text(out, thread, of))
+        self.values.text(out, self.table, thread, of)
     }
 
     fn json<W: Write>(&mut self, out: &mut Out<W>, thread: usize, of: Of) {
-        if let Some(values) = &mut self.values {
-            values.json(out, thread, of);
-        }
+        self.values.json(out, self.table, thread, of);
     }
 
     fn signal(&mut self, thread: usize, mark: &Mark) -> Option<(String, u32)> {
-        self.values.as_mut().and_then(|values| values.signal(thread, mark))
+        self.values.signal(thread, mark)
     }
 }
 
@@ -144,9 +146,9 @@ impl Printer {
         });
     }
 
-    /// Makes room for the ids of these threads.
-    pub(super) fn widen(&mut self, threads: &[Thread]) {
-        let widest = threads.iter().map(|thread| thread.tid.to_string().len()).max().unwrap_or(0);
+    /// Makes room for such ids of threads.
+    pub(super) fn widen(&mut self, tids: impl Iterator<Item = u32>) {
+        let widest = tids.map(|tid| tid.to_string().len()).max().unwrap_or(0);
         self.tid_width = self.tid_width.max(widest);
     }
 
@@ -156,7 +158,7 @@ impl Printer {
     }
 
     /// One line.
-    pub(super) fn step<W: Write>(&self, out: &mut Out<W>, known: &mut Known<'_, '_>, step: &Step) -> io::Result<()> {
+    pub(super) fn step<W: Write>(&self, out: &mut Out<W>, known: &mut Known<'_>, step: &Step) -> io::Result<()> {
         match self.style.format {
             Format::Text => self.text(out, known, step),
             Format::Jsonl => self.jsonl(out, known, step),
@@ -198,7 +200,7 @@ impl Printer {
         out.end_line()
     }
 
-    fn text<W: Write>(&self, out: &mut Out<W>, known: &mut Known<'_, '_>, step: &Step) -> io::Result<()> {
+    fn text<W: Write>(&self, out: &mut Out<W>, known: &mut Known<'_>, step: &Step) -> io::Result<()> {
         if self.style.time {
             let first_ns = self.style.first_ns;
             out.seconds(step.time_ns < first_ns, step.time_ns.abs_diff(first_ns), 3);
@@ -257,7 +259,7 @@ impl Printer {
         out.end_line()
     }
 
-    fn jsonl<W: Write>(&self, out: &mut Out<W>, known: &mut Known<'_, '_>, step: &Step) -> io::Result<()> {
+    fn jsonl<W: Write>(&self, out: &mut Out<W>, known: &mut Known<'_>, step: &Step) -> io::Result<()> {
         out.text("{\"kind\":\"");
         out.text(match &step.kind {
             StepKind::Enter { .. } => "enter",
@@ -309,7 +311,7 @@ impl Printer {
     }
 
     /// A call's function, with what it was given, where that is known.
-    fn with_arguments<W: Write>(&self, out: &mut Out<W>, known: &mut Known<'_, '_>, thread: usize, of: Of) {
+    fn with_arguments<W: Write>(&self, out: &mut Out<W>, known: &mut Known<'_>, thread: usize, of: Of) {
         if !known.text(out, thread, of) {
             self.function(out, known.table, of.function);
         }

@@ -28,7 +28,7 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 
 /// Prints what `args` ask for.
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
-    let question = Question::new(args.session.as_deref(), &args.select)?;
+    let question = Question::new(args.session()?, &args.asked.select)?;
     let (text, report) = answer(&question, args)?;
     io::stdout().write_all(text.as_bytes())?;
     Ok(question.complain(&report.outcome))
@@ -44,7 +44,7 @@ pub(super) fn answer(question: &Question, args: &ReportArgs) -> Result<(String, 
             Some(By::Thread) => Grouping::Thread,
         },
         values: true,
-        rate_buckets: args.rate.unwrap_or(0),
+        rate_buckets: args.parts().unwrap_or(0),
     };
     let progress = question.progress();
     let mut report = Report::new(&question.trace, &question.selection, options);
@@ -60,7 +60,7 @@ pub(super) fn answer(question: &Question, args: &ReportArgs) -> Result<(String, 
     if let Some(wanted) = wanted {
         report.rows.retain(|row| wanted.contains(&row.function));
     }
-    let text = match (args.print.format, args.histogram.is_some()) {
+    let text = match (args.asked.print.format, args.histogram.is_some()) {
         (Format::Jsonl, histogram) => jsonl(&question.trace, &report, args, histogram),
         (Format::Text, true) => histogram::text(question, &report, args),
         (Format::Text, false) => text(question, &report, args),
@@ -72,7 +72,7 @@ fn text(question: &Question, report: &Report, args: &ReportArgs) -> String {
     let trace = &question.trace;
     let paint = question.paint;
     let mut text = paint.dim(&question.head(&report.outcome.accounting)) + "\n";
-    let limit = limit(args.print.limit, LONGEST);
+    let limit = limit(args.asked.print.limit, LONGEST);
     let rows: Vec<&Row> = report.rows.iter().take(limit).collect();
     if !rows.is_empty() {
         let table = table(trace, &rows, args).to_string();
@@ -106,7 +106,7 @@ fn table(trace: &Trace, rows: &[&Row], args: &ReportArgs) -> Table {
     if has_values {
         columns.extend([("<0", true), ("NULL", true)]);
     }
-    columns.extend(args.rate.map(|_| ("RATE", false)));
+    columns.extend(args.parts().map(|_| ("RATE", false)));
     columns.extend(args.by.map(|by| (if matches!(by, By::Process) { "PID" } else { "PID/TID" }, false)));
     columns.extend([("FUNCTION", false), ("MODULE", false)]);
     let mut table = Table::new(&columns);
@@ -116,10 +116,10 @@ fn table(trace: &Trace, rows: &[&Row], args: &ReportArgs) -> Table {
             let known = |number: u64| if row.stats.values > 0 { count(number) } else { "-".to_owned() };
             cells.extend([known(row.stats.negative), known(row.stats.null)]);
         }
-        cells.extend(args.rate.map(|_| bars(&row.stats.rate)));
+        cells.extend(args.parts().map(|_| bars(&row.stats.rate)));
         cells.extend(args.by.map(|_| group(trace, row.group)));
         let about = trace.functions().about(row.function);
-        cells.push(name(&about, args.print.full));
+        cells.push(name(&about, args.asked.print.full));
         cells.push(about.module.map_or_else(|| "?".to_owned(), |path| short_module(path).into_owned()));
         table.row(cells);
     }
@@ -169,7 +169,7 @@ fn group(trace: &Trace, group: Group) -> String {
 
 fn jsonl(trace: &Trace, report: &Report, args: &ReportArgs, histogram: bool) -> String {
     let mut text = String::new();
-    for row in report.rows.iter().take(limit(args.print.limit, usize::MAX)) {
+    for row in report.rows.iter().take(limit(args.asked.print.limit, usize::MAX)) {
         let mut object = object(trace, row);
         if args.rate.is_some() {
             object["rate"] = json!(row.stats.rate);

@@ -19,16 +19,16 @@ const RETURN: EventKind = EventKind::Return;
 /// What a command line prints to stdout.
 fn printed(line: &[&str]) -> String {
     let cli = Cli::try_parse_from([&["ada-trace"], line].concat()).unwrap();
-    let plain = |session: &Option<std::path::PathBuf>, select: &SelectArgs| Question {
+    let plain = |asked: &args::Asked| Question {
         paint: Paint(false),
-        ..Question::new(session.as_deref(), select).unwrap()
+        ..Question::new(asked.session.as_deref(), &asked.select).unwrap()
     };
     match cli.command {
-        Some(Command::Report(args)) => report::answer(&plain(&args.session, &args.select), &args).unwrap().0,
-        Some(Command::Graph(args)) => graph::answer(&plain(&args.session, &args.select), &args).unwrap().0,
+        Some(Command::Report(args)) => report::answer(&plain(&args.asked), &args).unwrap().0,
+        Some(Command::Graph(args)) => graph::answer(&plain(&args.asked), &args).unwrap().0,
         Some(Command::Replay(args)) => {
             let mut text = Vec::new();
-            replay::print(&plain(&args.session, &args.select), &args, &mut text).unwrap();
+            replay::print(&plain(&args.asked), &args, &mut text).unwrap();
             String::from_utf8(text).unwrap()
         }
         other => panic!("{other:?}"),
@@ -256,13 +256,55 @@ fn lines_for_programs_are_objects() {
 }
 
 #[test]
+fn a_replay_that_is_not_whole_accounts_for_nothing() {
+    let temp = sample();
+    let kinds = |limit: &str| {
+        let text = printed(&["replay", temp.path().to_str().unwrap(), "--format", "jsonl", "--limit", limit]);
+        let all = text.lines().count();
+        (all, text.contains("\"accounting\""))
+    };
+    let (all, whole) = kinds("0");
+    assert!(whole);
+    assert_eq!(kinds(&(all - 1).to_string()), (all, true));
+    assert_eq!(kinds(&(all - 2).to_string()), (all - 2, false));
+}
+
+#[test]
+fn a_number_of_parts_follows_rate_with_or_without_an_equals_sign() {
+    let parsed = |line: &[&str]| {
+        let cli = Cli::try_parse_from([&["ada-trace", "report"], line].concat()).map_err(|error| error.to_string())?;
+        let Some(Command::Report(args)) = cli.command else { panic!() };
+        let session = args.session().map_err(|error| error.to_string())?;
+        Ok::<_, String>((session.map(|path| path.display().to_string()), args.parts()))
+    };
+    let folder = || Some("dir".to_owned());
+    let table: [(&[&str], _); 7] = [
+        (&["dir"], (folder(), None)),
+        (&["--rate"], (None, Some(20))),
+        (&["--rate", "30"], (None, Some(30))),
+        (&["dir", "--rate", "30"], (folder(), Some(30))),
+        (&["--rate=30", "dir"], (folder(), Some(30))),
+        (&["--rate", "dir"], (folder(), Some(20))),
+        (&["--rate", "./20"], (Some("./20".to_owned()), Some(20))),
+    ];
+    for (line, want) in table {
+        assert_eq!(parsed(line), Ok(want), "{line:?}");
+    }
+    assert!(parsed(&["--rate", "0"]).unwrap_err().contains("a session of that name is ./0"));
+    assert!(parsed(&["dir", "--rate", "other"]).unwrap_err().contains("write a number from 1 to 1000"));
+}
+
+#[test]
 fn what_is_asked_for_in_vain_is_named() {
     let temp = sample();
     let complaint = |line: &[&str]| {
         let cli =
             Cli::try_parse_from([&["ada-trace", "report", temp.path().to_str().unwrap()], line].concat()).unwrap();
         let Some(Command::Report(args)) = cli.command else { panic!() };
-        Question::new(args.session.as_deref(), &args.select).err().map(|error| error.to_string()).unwrap_or_default()
+        Question::new(args.asked.session.as_deref(), &args.asked.select)
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
     };
     assert!(complaint(&["-F", "thrown"]).ends_with("did you mean thrower?"), "{}", complaint(&["-F", "thrown"]));
     assert!(complaint(&["--thread", "9"]).ends_with("it has 0, 1"));

@@ -35,12 +35,12 @@ const THREADS: usize = 10;
 
 /// Prints what `args` ask for.
 pub(crate) fn run(args: &TimelineArgs) -> Result<ExitCode> {
-    let question = Question::new(args.session.as_deref(), &args.select)?;
+    let question = Question::new(args.asked.session.as_deref(), &args.asked.select)?;
     let progress = question.progress();
-    let rows = if args.print.full { MOST_ROWS } else { ROWS };
+    let rows = if args.asked.print.full { MOST_ROWS } else { ROWS };
     let timeline = Timeline::new(&question.trace, &question.selection, args.width.unwrap_or_else(columns), rows);
     drop(progress);
-    let text = match args.print.format {
+    let text = match args.asked.print.format {
         Format::Text => text(&question, &timeline, args),
         Format::Jsonl => jsonl(&question, &timeline, args),
     };
@@ -66,7 +66,7 @@ fn text(question: &Question, timeline: &Timeline, args: &TimelineArgs) -> String
         exact(length),
         exact(length / columns as u64)
     );
-    let limit = limit(args.print.limit, THREADS);
+    let limit = limit(args.asked.print.limit, THREADS);
     for lane in timeline.lanes.iter().take(limit) {
         let Some(thread) = question.trace.threads().get(lane.thread) else { continue };
         let pid = thread.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
@@ -123,7 +123,7 @@ fn picture(question: &Question, run: &[Cell]) -> String {
 
 fn jsonl(question: &Question, timeline: &Timeline, args: &TimelineArgs) -> String {
     let mut text = String::new();
-    for lane in timeline.lanes.iter().take(limit(args.print.limit, usize::MAX)) {
+    for lane in timeline.lanes.iter().take(limit(args.asked.print.limit, usize::MAX)) {
         let thread = question.trace.threads().get(lane.thread);
         for (depth, row) in lane.rows.iter().enumerate() {
             let mut column = 0;

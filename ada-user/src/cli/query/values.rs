@@ -1,51 +1,63 @@
 //! What calls were given and gave back, where functions have signatures and events have detail; and what signals said.
 //!
-//! Invariant: details are looked up in the order of events, so that each detail file is read once; one that cannot be read
-//! is named, and does without.
+//! Invariant: details are looked up in the order of events, so that each detail file is read once; one that cannot be
+//! read is named once, and its events do without from then on.
 
 use std::io::Write;
 
+use ada_format::manifest::Manifest;
 use ada_format::read::{DetailEvent, Payload};
 use ada_format::values::{Observed, values, write_call};
 use ada_query::QueryError;
 use ada_query::detail::Details;
-use ada_query::functions::FunctionIndex;
+use ada_query::functions::{FunctionIndex, Functions};
 use ada_query::span::Mark;
-use ada_query::trace::Trace;
+use ada_query::trace::Thread;
 
 use crate::cli::dump::{jsonl, signals};
 use crate::cli::names::{IdMap, Typed, with_signatures};
 use crate::cli::out::Out;
 
-/// Bytes of a detail file that are read at once where many are read side by side, and how many are many.
+/// Bytes of a detail file that are read at once, also where many are read side by side, and how many are many.
+const BLOCK: usize = 128 * 1024;
 const SMALL_BLOCK: usize = 8 * 1024;
 const MANY: usize = 64;
 
 /// Reads them.
-pub(super) struct Values<'a> {
-    trace: &'a Trace,
+pub(super) struct Values {
     typed: IdMap<Typed>,
     /// By the thread's place.
-    details: Vec<Option<Details>>,
+    details: Vec<Details>,
     /// Folders whose details cannot be read, and why.
     pub(super) failed: Vec<(u32, QueryError)>,
 }
 
-impl<'a> Values<'a> {
-    /// Those of a session.
-    pub(super) fn new(trace: &'a Trace) -> Self {
-        Self {
-            trace,
-            typed: with_signatures(trace.manifest()),
-            details: trace.threads().iter().map(|_| None).collect(),
-            failed: Vec::new(),
+impl Values {
+    /// Those of a session's functions, and of no thread yet.
+    pub(super) fn new(manifest: &Manifest) -> Self {
+        Self { typed: with_signatures(manifest), details: Vec::new(), failed: Vec::new() }
+    }
+
+    /// The manifest names more functions by now.
+    pub(super) fn learn(&mut self, manifest: &Manifest) {
+        self.typed = with_signatures(manifest);
+    }
+
+    /// These are the threads, by their places. Those that were there before may have got more parts.
+    pub(super) fn threads<'t>(&mut self, threads: impl ExactSizeIterator<Item = &'t Thread>) {
+        let block = if threads.len() > MANY { SMALL_BLOCK } else { BLOCK };
+        for (place, thread) in threads.enumerate() {
+            match self.details.get_mut(place) {
+                Some(details) => details.go_on(thread),
+                None => self.details.push(Details::new(thread).in_blocks_of(block)),
+            }
         }
     }
 
     /// Writes a call with its arguments, `open(path="/etc/hostname", flags=O_RDONLY)`, or what it gave back, ` = 3`.
     /// `false` if that is not known.
-    pub(super) fn text<W: Write>(&mut self, out: &mut Out<W>, thread: usize, of: Of) -> bool {
-        self.with(thread, of, |event, typed| {
+    pub(super) fn text<W: Write>(&mut self, out: &mut Out<W>, table: &Functions, thread: usize, of: Of) -> bool {
+        self.with(table, thread, of, |event, typed| {
             let Some(observed) = Observed::event(event) else { return false };
             // A buffer in memory takes everything.
             let _ = write_call(out, &typed.name, &typed.signature, &observed);
@@ -55,8 +67,8 @@ impl<'a> Values<'a> {
     }
 
     /// Writes the same as keys of an object, `args` or `return`.
-    pub(super) fn json<W: Write>(&mut self, out: &mut Out<W>, thread: usize, of: Of) {
-        self.with(thread, of, |event, typed| {
+    pub(super) fn json<W: Write>(&mut self, out: &mut Out<W>, table: &Functions, thread: usize, of: Of) {
+        self.with(table, thread, of, |event, typed| {
             if let Some(observed) = Observed::event(event) {
                 jsonl::typed(out, &values(&typed.signature, &observed));
             }
@@ -70,9 +82,15 @@ impl<'a> Values<'a> {
         Some((signals::describe(&signal), signal.fixed.number.get()))
     }
 
-    fn with<R>(&mut self, thread: usize, of: Of, then: impl FnOnce(&DetailEvent<'_>, &Typed) -> R) -> Option<R> {
+    fn with<R>(
+        &mut self,
+        table: &Functions,
+        thread: usize,
+        of: Of,
+        then: impl FnOnce(&DetailEvent<'_>, &Typed) -> R,
+    ) -> Option<R> {
         let seq = of.detail?;
-        let id = self.trace.functions().known().get(of.function as usize)?.function_id;
+        let id = table.known().get(of.function as usize)?.function_id;
         if !self.typed.contains_key(&id) {
             return None;
         }
@@ -85,19 +103,14 @@ impl<'a> Values<'a> {
     }
 
     fn event(&mut self, thread: usize, part: u32, seq: u32) -> Option<DetailEvent<'_>> {
-        let about = self.trace.threads().get(thread)?;
-        let many = self.details.len() > MANY;
-        let details = self.details.get_mut(thread)?.get_or_insert_with(|| {
-            let details = Details::new(about);
-            if many { details.in_blocks_of(SMALL_BLOCK) } else { details }
-        });
-        match details.event(part, seq) {
-            Ok(event) => Some(event?.event()),
-            Err(error) => {
-                self.failed.push((part, error));
-                None
-            }
+        let details = self.details.get_mut(thread)?;
+        let failed = details.event(part, seq).err();
+        if let Some(error) = failed {
+            self.failed.push((part, error));
+            details.give_up(part);
         }
+        // It is in memory now, or nowhere.
+        Some(details.event(part, seq).ok()??.event())
     }
 }
 

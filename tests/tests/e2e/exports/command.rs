@@ -6,9 +6,11 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use tests::process::run;
+use tests::need;
+use tests::process::{Process, Signal, run};
 use tests::recorder::{ada, ada_trace};
 use tests::scratch::Scratch;
+use tests::wait;
 
 use super::session::{Faults, write};
 
@@ -77,6 +79,64 @@ fn a_full_disk_is_one_sentence_and_leaves_nothing() {
     let ended = ada(&scratch, ["export", &session, "--as", "csv", "--force", "-o", "/dev/full"]);
     assert_eq!(ended.status.code(), Some(2));
     assert!(ended.err.contains("No space left on device"), "{}", ended.err);
+}
+
+/// Ends a command that writes below the scratch folder once `begun` holds, and returns what is there then.
+fn interrupted(scratch: &Scratch, line: &[&str], signal: Signal, begun: impl Fn() -> bool) -> Vec<String> {
+    let mut command = Command::new(ada_trace());
+    let process = Process::start(command.args(line), scratch.path());
+    wait::until("something is written", || begun().then_some(()));
+    process.signal(signal);
+    let ended = process.end();
+    assert_eq!(ended.status.code(), Some(128 + signal.as_raw()), "{line:?}: {}", ended.err);
+    assert!(ended.err.starts_with("ada-trace: interrupted; what was written of "), "{}", ended.err);
+    assert_eq!(ended.err.lines().count(), 1, "{}", ended.err);
+    names(scratch.path())
+}
+
+#[test]
+fn what_a_signal_interrupts_is_removed() {
+    let _alone = need::the_machine();
+    let scratch = Scratch::new();
+    let session = session(&scratch, 1_500_000);
+    for (format, signal) in [("jsonl", Signal::INT), ("ctf", Signal::TERM), ("atf4", Signal::HUP)] {
+        let target = scratch.join("out");
+        fs::write(&target, "before").unwrap();
+        if ["ctf", "atf4"].contains(&format) {
+            fs::remove_file(&target).unwrap();
+            fs::create_dir(&target).unwrap();
+        }
+        let line = ["export", &session, "--as", format, "--force", "-o", target.to_str().unwrap()];
+        let is_partial = |name: &String| name.ends_with(".partial");
+        let begun = || names(scratch.path()).iter().any(is_partial);
+        assert_eq!(interrupted(&scratch, &line, signal, begun), ["out", "session"], "{format}");
+        if target.is_dir() {
+            fs::remove_dir(&target).unwrap();
+        } else {
+            assert_eq!(fs::read_to_string(&target).unwrap(), "before");
+        }
+    }
+}
+
+#[test]
+fn a_merge_that_a_signal_interrupts_is_removed() {
+    let _alone = need::the_machine();
+    let scratch = Scratch::new();
+    let (first, second) = (session(&scratch, 1000), scratch.join("second"));
+    write(&second, 1, 6_000_000, Faults::None);
+    let manifest = fs::read_to_string(second.join("manifest.json")).unwrap();
+    fs::write(second.join("manifest.json"), manifest.replace("\"exported\"", "\"another\"")).unwrap();
+    for is_there in [false, true] {
+        let target = scratch.join("merged");
+        if is_there {
+            fs::create_dir(&target).unwrap();
+        }
+        let line = ["merge", &first, second.to_str().unwrap(), "-o", target.to_str().unwrap()];
+        let begun = || target.join("thread_2").exists();
+        let left = interrupted(&scratch, &line, Signal::INT, begun);
+        assert_eq!(left.contains(&"merged".to_owned()), is_there);
+        assert!(!is_there || names(&target).is_empty());
+    }
 }
 
 #[test]

@@ -54,6 +54,23 @@ fn a_million_events_take_no_more_memory_than_a_thousand() {
     }
 }
 
+/// Above what a session of a few events takes: paths take up to 18 bytes each.
+const MOST_MIB_FOR_PATHS: u64 = 30;
+
+#[test]
+fn a_million_paths_of_a_profile_fit_into_little_memory() {
+    if !need::program("python3") {
+        return;
+    }
+    let _alone = need::the_machine();
+    let scratch = Scratch::new();
+    let (few, many) = (scratch.join("few"), scratch.join("many"));
+    write(&few, 1, 1000, Faults::None);
+    write(&many, 1, 3_000_000, Faults::None);
+    let (before, after) = (peak(&scratch, &few, "firefox"), peak(&scratch, &many, "firefox"));
+    assert!(after <= before + MOST_MIB_FOR_PATHS, "{before} MiB for few paths, {after} for many");
+}
+
 /// `ADA_TRACE_BIN=target/release/ada-trace cargo test -p tests figures -- --ignored --nocapture`
 #[test]
 #[ignore = "takes minutes and ten gigabytes; for the figures in docs/exports.md"]

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use ada_query::export::Format;
 use anyhow::{Context, Result, bail};
 
+use crate::cli::query::unfinished::Unfinished;
+
 /// A file or folder that is being written.
 #[derive(Debug)]
 pub(super) struct Target {
@@ -17,6 +19,8 @@ pub(super) struct Target {
     /// Where it is written until then; the same as `path` for what cannot be renamed.
     partial: PathBuf,
     file: Option<File>,
+    /// None of what cannot be removed.
+    unfinished: Option<Unfinished>,
 }
 
 impl Target {
@@ -35,6 +39,7 @@ impl Target {
         }
         let is_special = followed.is_some_and(|there| !there.is_file() && !there.is_dir());
         let partial = if is_special { path.to_owned() } else { beside(path)? };
+        let unfinished = if is_special { None } else { Some(Unfinished::at(&partial, path)?) };
         let failed = || format!("cannot write {}", path.display());
         let file = match format.is_folder() {
             true => fs::create_dir(&partial).map(|()| None),
@@ -42,7 +47,7 @@ impl Target {
             false => File::create(&partial).map(Some),
         };
         let file = file.with_context(failed)?;
-        Ok(Self { path: path.to_owned(), format, partial, file })
+        Ok(Self { path: path.to_owned(), format, partial, file, unfinished })
     }
 
     /// The file, if it is one.
@@ -56,10 +61,14 @@ impl Target {
     }
 
     /// It is whole: gives it its name.
-    pub(super) fn keep(self) -> Result<()> {
-        if self.partial == self.path {
-            return Ok(());
+    pub(super) fn keep(mut self) -> Result<()> {
+        match self.unfinished.take() {
+            Some(unfinished) => unfinished.end(|| self.rename()),
+            None => Ok(()),
         }
+    }
+
+    fn rename(&self) -> Result<()> {
         if self.format.is_folder() && self.path.is_dir() {
             fs::remove_dir_all(&self.path).with_context(|| format!("cannot replace {}", self.path.display()))?;
         }

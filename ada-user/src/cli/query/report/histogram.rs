@@ -27,11 +27,11 @@ const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"]
 /// A drawing for each row.
 pub(super) fn text(question: &Question, report: &Report, args: &ReportArgs) -> String {
     let (trace, paint) = (&question.trace, question.paint);
-    let limit = limit(args.print.limit, FUNCTIONS);
+    let limit = limit(args.asked.print.limit, FUNCTIONS);
     let mut text = String::new();
     for (place, row) in report.rows.iter().take(limit).enumerate() {
         let about = trace.functions().about(row.function);
-        let who = format!("{} {}", name(&about, args.print.full), group(trace, row.group));
+        let who = format!("{} {}", name(&about, args.asked.print.full), group(trace, row.group));
         let calls = plural(row.stats.calls, "call");
         let _ = writeln!(text, "{}{}: {calls}", if place > 0 { "\n" } else { "" }, paint.bold(who.trim_end()));
         text.push_str(&drawing(&row.stats.latency));

@@ -1,7 +1,7 @@
 //! Which functions have calls that looked as if they had ended, and went on after all.
 //!
 //! A goroutine, a coroutine or a handler on an alternate stack hides the frames of another stack for a while
-//! (`span::Visitor::gone`). An export that is written in one go has to know beforehand whether to wait for them.
+//! (`span::Visitor::gone`). What is written in one go has to know beforehand whether to wait for them.
 //! Invariant: memory grows with functions and running calls alone.
 
 use std::collections::HashSet;
@@ -14,13 +14,13 @@ use crate::trace::Trace;
 
 /// Functions with calls that went on.
 #[derive(Debug, Default)]
-pub(super) struct Switches {
+pub(crate) struct Switches {
     by_function: Vec<bool>,
 }
 
 impl Switches {
     /// Reads the selected part of a session.
-    pub(super) fn find(trace: &Trace, selection: &Selection) -> Self {
+    pub(crate) fn find(trace: &Trace, selection: &Selection) -> Self {
         let (scouts, _) = run_parallel(trace, selection, Scout::default);
         let mut all = Self::default();
         for scout in &scouts {
@@ -33,7 +33,7 @@ impl Switches {
 
     /// Whether calls of a function may go on after they looked as if they had ended.
     #[inline]
-    pub(super) fn has(&self, function: FunctionIndex) -> bool {
+    pub(crate) fn has(&self, function: FunctionIndex) -> bool {
         self.by_function.get(function as usize).copied().unwrap_or(false)
     }
 
