@@ -128,7 +128,7 @@ fn a_small_size_is_kept_while_it_records() {
     let written =
         |tickers: &[(Board, Process)]| -> u64 { tickers.iter().map(|(board, _)| 64 * board.complete()).sum() };
     let mut samples = vec![(0, 0)];
-    for _ in 0..300 {
+    for _ in 0..400 {
         let size = size(&recorder.folder);
         samples.push((size, written(&tickers)));
         std::thread::sleep(std::time::Duration::from_millis(10));
@@ -136,12 +136,13 @@ fn a_small_size_is_kept_while_it_records() {
     let folder = recorder.folder.clone();
     let boards = end(tickers);
     let session = recorder.session().complete();
-    // What goes is gone some ticks later: on top there is what was written meanwhile, within half a second at the most.
+    // What goes is gone some ticks later: on top there is what was written meanwhile, within a second even where the
+    // recorder has to wait for a processor.
     for (at, (size, now)) in samples.iter().enumerate() {
-        let before = samples[at.saturating_sub(50)].1;
-        assert!(*size <= MAX + now - before, "{size} bytes at sample {at}, of {} within half a second", now - before);
+        let before = samples[at.saturating_sub(100)].1;
+        assert!(*size <= MAX + now - before, "{size} bytes at sample {at}, of {} within a second", now - before);
     }
-    assert!(samples[300].1 > 8 * MAX);
+    assert!(samples[400].1 > 8 * MAX);
     assert!((MAX / 4..=MAX).contains(&size(&folder)), "{} bytes in the end", size(&folder));
     check_sum(&session, &boards);
     let last = |board: &Board| events_of(&session, board.pid()).last().copied();
