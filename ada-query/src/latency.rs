@@ -33,7 +33,7 @@ impl Latency {
         let all = || nanoseconds.iter().copied().map(u64::from);
         if let (Some(least), Some(greatest)) = (all().min(), all().max()) {
             all().for_each(|time| self.counts.add_one(bucket(time)));
-            self.widen(nanoseconds.len() as u64, all().map(u128::from).sum(), least, greatest);
+            self.widen(nanoseconds.len() as u64, all().sum::<u64>().into(), least, greatest);
         }
     }
 

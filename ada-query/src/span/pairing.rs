@@ -280,7 +280,7 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
     }
 
     /// The topmost frame has ended.
-    #[inline]
+    #[inline(always)]
     fn end_top<V: Visitor<Mark = M>>(&mut self, ending: Ending, visitor: &mut V) {
         if let Some(frame) = self.frames.pop() {
             self.end(&frame, ending, visitor);
@@ -288,7 +288,7 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
     }
 
     /// A frame has ended that was just taken from the top.
-    #[inline]
+    #[inline(always)]
     fn end<V: Visitor<Mark = M>>(&mut self, frame: &Frame<M>, ending: Ending, visitor: &mut V) {
         if frame.is_selected() {
             self.stop_running(frame.function);
@@ -325,7 +325,7 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
     }
 
     /// Counts a call's end and tells it.
-    #[inline]
+    #[inline(always)]
     fn close<V: Visitor<Mark = M>>(&mut self, frame: &Frame<M>, ending: Ending, visitor: &mut V) {
         match ending.end {
             End::Return => self.counts.returned += 1,
@@ -352,7 +352,7 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
     }
 
     /// What is known of a frame that ends.
-    #[inline]
+    #[inline(always)]
     fn span(&self, frame: &Frame<M>, ending: Ending) -> Span {
         let start_ns = frame.start_ns.max(self.selection.from_ns);
         let end_ns = ending.end_ns.max(start_ns);

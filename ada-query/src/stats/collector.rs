@@ -22,8 +22,6 @@ pub(super) struct Collector<'a> {
     trace: &'a Trace,
     options: Options,
     rate: Option<Rate>,
-    /// Whether values or the rate are asked for.
-    looks_closer: bool,
     /// The group of the current thread, and its table.
     group: Group,
     table: Vec<FunctionStats>,
@@ -40,7 +38,6 @@ impl<'a> Collector<'a> {
             trace,
             options,
             rate,
-            looks_closer: options.values || rate.is_some(),
             group: Group::Session,
             table: Vec::new(),
             pending: Vec::new(),
@@ -159,7 +156,7 @@ impl Visitor for Collector<'_> {
         if !self.pending.get_mut(span.function as usize).is_some_and(|pending| pending.add(span)) {
             self.add(span);
         }
-        if self.looks_closer {
+        if self.rate.is_some() || self.options.values && span.ret_detail.is_some() {
             self.add_more(span);
         }
     }
