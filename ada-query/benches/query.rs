@@ -72,6 +72,7 @@ fn run(options: &Options) -> Result<(), Failure> {
         let rounds = if options.short { 1 } else { 5 };
         rows.extend(commands::bench(program, &dir, &other, rounds)?);
         rows.extend(commands::bench_many(program, &many, rounds)?);
+        rows.extend(commands::bench_exports(program, &dir, temp.path())?);
     }
     print!("{}", row::table(&rows));
     if let Some(path) = &options.json {

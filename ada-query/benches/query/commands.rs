@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ada_query::export::Format;
+
 use crate::Failure;
 use crate::row::Row;
 
@@ -45,6 +47,24 @@ pub(crate) fn bench_many(program: &Path, dir: &Path, rounds: usize) -> Result<Ve
             command.arg(name).arg(dir);
             command
         })?);
+    }
+    Ok(rows)
+}
+
+/// The exports: to standard output, or into a folder below `scratch`.
+pub(crate) fn bench_exports(program: &Path, dir: &Path, scratch: &Path) -> Result<Vec<Row>, Failure> {
+    let mut rows = Vec::new();
+    for format in Format::ALL {
+        let folder = scratch.join(format.name());
+        let output = if format.is_folder() { folder.as_path() } else { Path::new("-") };
+        rows.extend(best(&format!("export --as {}", format.name()), 1, || {
+            let mut command = Command::new(program);
+            command.arg("export").arg(dir).args(["--as", format.name(), "-o"]).arg(output);
+            command
+        })?);
+        if format.is_folder() {
+            fs::remove_dir_all(folder)?;
+        }
     }
     Ok(rows)
 }
