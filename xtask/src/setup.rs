@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::{apt, cmd};
 
 /// A program that the tests or the benches start, and the Debian package it is in.
-const PROGRAMS: [(&str, &str); 26] = [
+const PROGRAMS: [(&str, &str); 27] = [
     ("gcc", "gcc"),
     ("g++", "g++"),
     ("objdump", "binutils"),
@@ -24,6 +24,7 @@ const PROGRAMS: [(&str, &str); 26] = [
     ("runc", "runc"),
     ("busybox", "busybox-static"),
     ("redis-server", "redis-server"),
+    ("pgbench", "postgresql"),
     ("script", "bsdutils"),
     ("sudo", "sudo"),
     ("unshare", "util-linux"),

@@ -27,6 +27,7 @@ mod midway;
 mod misasked;
 mod namespaces;
 mod placement;
+mod postgres;
 mod privileges;
 mod programs;
 mod reading;
