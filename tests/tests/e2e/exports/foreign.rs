@@ -217,6 +217,22 @@ fn folded_stacks_add_up() {
     });
 }
 
+/// inferno drops lines that it cannot read and says how many it has seen of what.
+#[test]
+fn inferno_draws_folded_stacks() {
+    let scratch = Scratch::new();
+    write(&scratch.join("session"), 3, 4000, Faults::None);
+    let stacks = std::fs::File::open(export(&scratch, "folded", &[])).expect("the export");
+    let mut options = inferno::flamegraph::Options::default();
+    options.count_name = "ns".to_owned();
+    let mut drawn = Vec::new();
+    inferno::flamegraph::from_reader(&mut options, stacks, &mut drawn).expect("a flame graph");
+    let drawn = String::from_utf8(drawn).expect("UTF-8");
+    let own: u64 = truth(&scratch.join("session"), &Selection::default()).own().values().map(|(_, time)| time).sum();
+    let all = drawn.split("<title>all (").nth(1).and_then(|rest| rest.split(" ns,").next()).expect("its root");
+    assert_eq!(all.replace(',', "").parse(), Ok(own));
+}
+
 #[test]
 fn flame_graphs_are_xml_as_wide_as_what_they_show() {
     check("flamegraph", |_, truth, found| {
