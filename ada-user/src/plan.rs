@@ -146,7 +146,7 @@ pub struct ProbeReport {
     pub skipped: Vec<Skipped>,
     /// How many it matched that are excluded.
     pub excluded: usize,
-    /// How many functions without a name there are where the spec, a pattern, found but few.
+    /// How many functions without a name there are in the program where the spec, a pattern, found but few others.
     pub nameless: usize,
 }
 

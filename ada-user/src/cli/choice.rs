@@ -66,10 +66,9 @@ pub(super) fn tell_unused_symbols(plan: &Plan) {
 /// A word about functions that a pattern might mean and that have no name.
 pub(super) fn tell_nameless(plan: &Plan) {
     for probe in plan.probes.iter().filter(|probe| probe.nameless > 0) {
-        let module = probe.spec.split_once(':').map_or("exe", |(module, _)| module);
         let (named, nameless) = (plural(probe.functions.len() as u64, "function"), count(probe.nameless as u64));
         tell(&format!(
-            "ada-trace: '{}' means {named}; {nameless} others have lost their names to strip: -e '{module}:sub_*' records \
+            "ada-trace: '{}' means {named}; {nameless} others have lost their names to strip: -e 'exe:sub_*' records \
              them under their addresses\n",
             probe.spec
         ));

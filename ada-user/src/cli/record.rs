@@ -12,7 +12,7 @@ use ada_user::{
     plan::Plan,
     privileges::{self, Invoker},
     process::ProcessInfo,
-    resolve::{self, DetailChoice, ReturnsPolicy},
+    resolve::{self, DetailChoice, ResolveError, ReturnsPolicy},
     session::{SessionOptions, Summary, TraceSession},
     target::{Target, descendants},
 };
@@ -37,7 +37,9 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
     }
     let Request { plan, pids, gated, invoker, processes, wanted, filters } = prepare(args)?;
     choice::tell_unused_symbols(&plan);
-    choice::tell_nameless(&plan);
+    if !args.quiet {
+        choice::tell_nameless(&plan);
+    }
     detail::tell_untyped(&plan);
     if args.follow_forks && plan.functions.len() > MANY_EVERYWHERE && !args.quiet {
         let functions = summary::count(plan.functions.len() as u64);
@@ -134,11 +136,11 @@ fn attached(args: &RecordArgs, mut wanted: Wanted) -> Result<Request> {
     pids.dedup();
     wanted.filters.check_threads(&pids)?;
     let mut targets: Vec<Target> = pids.iter().map(|pid| Target::from_pid(*pid)).collect::<Result<_, _>>()?;
-    if args.follow_forks {
-        // One that cannot be looked at has ended, or runs what cannot be traced.
-        targets.extend(descendants(&pids).into_iter().filter_map(|pid| Target::from_pid(pid).ok()));
-    }
-    if wanted.options.returns == ReturnsPolicy::Auto && pids.iter().any(|pid| doctor::return_probes_kill(*pid)) {
+    let family = if args.follow_forks { descendants(&pids) } else { Vec::new() };
+    // One that cannot be looked at has ended, or runs what cannot be traced.
+    targets.extend(family.iter().filter_map(|pid| Target::from_pid(*pid).ok()));
+    if wanted.options.returns == ReturnsPolicy::Auto && pids.iter().chain(&family).any(|pid| doctor::return_probes_kill(*pid))
+    {
         tell(
             "ada-trace: a seccomp filter could kill the target for a return probe on this kernel; recording at the exits\n",
         );
@@ -156,8 +158,8 @@ fn launched(args: &RecordArgs, wanted: Wanted) -> Result<Request> {
     let target = Target::from_command(&command.program, &command.env)?;
     let script = script_of(&target, &command.program);
     let (plan, wanted, filters) = plan(args, wanted, &[target]).map_err(|error| match script {
-        Some(script) => anyhow!("{error}; {script}"),
-        None => error,
+        Some(script) if error.downcast_ref().is_some_and(ResolveError::is_absence) => anyhow!("{error:#}; {script}"),
+        _ => error,
     })?;
     let gated = command.start(invoker.as_ref())?;
     let args = command.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();

@@ -26,6 +26,8 @@ pub(super) struct Entry {
     pub(super) ifunc: bool,
     /// Its names.
     pub(super) names: Vec<Name>,
+    /// Whether its only name is made of its address.
+    pub(super) nameless: bool,
 }
 
 /// One name of a function.
@@ -94,7 +96,7 @@ impl Entry {
     /// A function that is called `name`.
     pub(super) fn named(address: u64, size: u64, name: &str, ifunc: bool) -> Self {
         let name = Name { text: name.to_owned(), version: None, exported: false };
-        Self { address, size, ifunc, names: vec![name] }
+        Self { address, size, ifunc, names: vec![name], nameless: false }
     }
 
     fn of(symbol: &Symbol<'_>, exported: bool) -> Option<Self> {
@@ -106,7 +108,7 @@ impl Entry {
         let version =
             symbol.version.map(|version| format!("{}{}", if version.default { "@@" } else { "@" }, version.name));
         let name = Name { text: symbol.name.to_owned(), version, exported };
-        let entry = Self { address: symbol.address, size: symbol.size, ifunc, names: vec![name] };
+        let entry = Self { address: symbol.address, size: symbol.size, ifunc, names: vec![name], nameless: false };
         symbol.defined.then_some(entry)
     }
 
@@ -159,7 +161,7 @@ mod tests {
 
     fn entry(address: u64, size: u64, text: &str, version: Option<&str>, exported: bool) -> Entry {
         let name = Name { text: text.to_owned(), version: version.map(str::to_owned), exported };
-        Entry { address, size, ifunc: false, names: vec![name] }
+        Entry { address, size, ifunc: false, names: vec![name], nameless: false }
     }
 
     #[test]

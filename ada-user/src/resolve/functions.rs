@@ -51,6 +51,8 @@ pub(super) struct Found {
     pub(super) size: u64,
     /// Whether it is only a resolver.
     pub(super) ifunc: bool,
+    /// Whether its name is made of its address.
+    pub(super) nameless: bool,
 }
 
 /// All that a name turned up.
@@ -163,7 +165,10 @@ impl Code {
         }
         if nameless::is_name(name) {
             let nameless = self.nameless().iter();
-            return nameless.filter_map(|entry| Found::called(entry, |text| text == name)).collect();
+            let nameless: Vec<Found> = nameless.filter_map(|entry| Found::called(entry, |text| text == name)).collect();
+            if !nameless.is_empty() {
+                return nameless;
+            }
         }
         let wanted = Wanted::new(name);
         entries.filter_map(|entry| Found::called(entry, |text| wanted.matches(text))).collect()
@@ -268,6 +273,7 @@ impl Found {
             address: entry.address,
             size: entry.size,
             ifunc: entry.ifunc,
+            nameless: entry.nameless,
         }
     }
 
@@ -325,6 +331,7 @@ fn candidate(symbol: &Symbol<'_>) -> Option<Candidate> {
         address: symbol.address,
         size: symbol.size,
         ifunc,
+        nameless: false,
     };
     symbol.defined.then_some((found, default))
 }

@@ -157,7 +157,7 @@ struct OpenFile {
     functions: u32,
 }
 
-/// A pattern that finds fewer functions than that in a stripped file is told of those without a name.
+/// A pattern that finds fewer functions than that in a stripped program is told of those without a name.
 const FEW: usize = 100;
 
 /// What a spec means in one file.
@@ -304,8 +304,8 @@ impl<'a> Planner<'a> {
         let excludes = self.excludes_for(index, spec);
         let with_detail = self.with_detail(index);
         let by_pattern = matches!(spec.function, FunctionSpec::Pattern(_));
-        if by_pattern && found.len() < FEW && code.is_stripped() {
-            all.nameless = code.nameless().len().saturating_sub(found.len());
+        if by_pattern && spec.module == ModuleSpec::Executable && found.len() < FEW && code.is_stripped() {
+            all.nameless = code.nameless().len() - found.iter().filter(|found| found.nameless).count();
         }
         for found in found {
             if excludes.names(&found) {

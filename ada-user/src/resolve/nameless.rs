@@ -29,14 +29,15 @@ pub(super) fn are_meant_by(pattern: &Pattern) -> bool {
     pattern.text().trim_start_matches(['/', '^']).starts_with(PREFIX)
 }
 
-/// Whether it is such a name.
+/// Whether it may be such a name; `sub_add` is one, too.
 pub(super) fn is_name(name: &str) -> bool {
     let address = name.strip_prefix(PREFIX);
     address.is_some_and(|address| !address.is_empty() && address.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn entry(elf: &Elf, address: u64) -> Entry {
-    Entry::named(address, elf.unwind_size(address).unwrap_or(0), &format!("{PREFIX}{address:x}"), false)
+    let name = format!("{PREFIX}{address:x}");
+    Entry { nameless: true, ..Entry::named(address, elf.unwind_size(address).unwrap_or(0), &name, false) }
 }
 
 fn is_stub(elf: &Elf, address: u64) -> bool {

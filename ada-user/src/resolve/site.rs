@@ -7,7 +7,7 @@ use std::path::Path;
 use super::demangle::demangle;
 use super::error::ResolveError;
 use super::functions::{Code, Found};
-use super::{PlacementPolicy, ResolveOptions, nameless};
+use super::{PlacementPolicy, ResolveOptions};
 use crate::disasm::{self, Boundary, MAX_INSTRUCTION};
 use crate::elf::{Machine, UnwindStart};
 use crate::go;
@@ -285,7 +285,7 @@ fn entered(code: &Code, found: &Found, by_pattern: bool) -> Entered {
         return Entered::Otherwise;
     }
     // In a static program or a C library one of them may be setjmp.
-    let unknown = nameless::is_name(&found.name) && code.elf.dynamic().needed.is_empty();
+    let unknown = found.nameless && code.elf.dynamic().needed.is_empty();
     match code.elf.unwind_start(found.address) {
         UnwindStart::Part => Entered::Otherwise,
         UnwindStart::Function if !unknown && !named(&READ_RETURN_ADDRESS) => Entered::Called,

@@ -7,13 +7,16 @@ use std::fs;
 
 use super::process::folder;
 
+/// `PF_EXITING` (include/linux/sched.h): set before the kernel tells that a thread ends.
+const EXITING: u64 = 4;
+
 /// The children of `pids`, their children, and so on, that are alive and not among `pids`: parents first.
 #[must_use]
 pub fn descendants(pids: &[u32]) -> Vec<u32> {
     among(&children(), pids)
 }
 
-/// Whether a process is no more, or a zombie.
+/// Whether a process is no more, or its last thread is about to end.
 #[must_use]
 pub fn has_ended(pid: u32) -> bool {
     let stat = fs::read(folder(pid).join("stat")).unwrap_or_default();
@@ -45,12 +48,16 @@ fn children() -> HashMap<u32, Vec<u32>> {
     children
 }
 
-/// The fourth field of /proc/PID/stat, unless the third says that it is a zombie; the second is the command in parentheses,
-/// which may hold anything.
+/// The fourth field of /proc/PID/stat, unless the process has ended; the second is the command in parentheses, which may hold
+/// anything. The first thread may have ended, and look like a zombie, while others run.
 fn parent(stat: &str) -> Option<u32> {
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let alive = fields.next()? != "Z";
-    fields.next().filter(|_| alive)?.parse().ok()
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    // They are counted from 1, and these begin with the third.
+    let field = |number: usize| fields.get(number - 3).copied();
+    let flags: u64 = field(9)?.parse().ok()?;
+    let threads: u64 = field(20)?.parse().ok()?;
+    let ended = threads <= 1 && (flags & EXITING != 0 || field(3) == Some("Z"));
+    field(4).filter(|_| !ended)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -68,8 +75,13 @@ mod tests {
 
     #[test]
     fn commands_may_look_like_fields() {
-        assert_eq!(parent("7 (a) Z 3 (b) S 42 7 7"), Some(42));
-        assert_eq!(parent("7 (a) Z 42 7 7"), None);
+        let stat = |state: &str, flags: u64, threads: u32| {
+            format!("7 (a) Z 3 (b) {state} 42 7 7 0 -1 {flags} 1 2 3 4 5 6 7 8 20 0 {threads} 0 99 1000 2000")
+        };
+        assert_eq!(parent(&stat("S", 0x40_0000, 1)), Some(42));
+        assert_eq!(parent(&stat("Z", 0x40_0004, 1)), None);
+        assert_eq!(parent(&stat("R", 0x40_0004, 1)), None, "about to end");
+        assert_eq!(parent(&stat("Z", 0x40_0004, 3)), Some(42), "its first thread alone has ended");
         assert_eq!(parent(""), None);
     }
 }

@@ -1,22 +1,16 @@
-//! What the kernel programs need to follow new processes, and which processes they follow.
+//! What the kernel programs need to follow new processes: where the kernel keeps what it knows of them.
+//!
+//! Invariant: all of it, or an error; a kernel that lacks one member is not followed by guesses.
 
-use std::{fs, sync::Arc};
+use std::fs;
 
-use ada_format::wire::{Follow, names};
-use aya::{
-    Ebpf,
-    maps::{HashMap, Map, MapData},
-};
+use ada_format::wire::Follow;
 
-use super::{btf::Btf, object};
-use crate::backend::{AttachError, LiveGauge};
-use crate::target::{descendants, has_ended};
+use super::btf::Btf;
+use crate::backend::AttachError;
 
 /// The kernel's types, as it tells them itself.
 const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
-
-/// To insert only what is not there (`linux/bpf.h`).
-const BPF_NOEXIST: u64 = 1;
 
 /// Where this kernel keeps what the programs read.
 pub(super) fn offsets() -> Result<Follow, AttachError> {
@@ -46,46 +40,4 @@ fn find(btf: &Btf<'_>) -> Option<Follow> {
         upid_ns: btf.offset("upid", "ns")?,
         namespace_inum: btf.offset("pid_namespace", "ns.inum")?,
     })
-}
-
-/// The processes that are recorded and have not ended, as the kernel programs keep them.
-pub(super) struct Followed(HashMap<MapData, u32, u32>);
-
-impl Followed {
-    pub(super) fn of(ebpf: &Ebpf) -> Result<Followed, AttachError> {
-        let map = Map::HashMap(object::map(ebpf, names::TARGETS)?);
-        HashMap::try_from(map).map(Followed).map_err(object::object_error)
-    }
-
-    /// Takes in what processes made before the programs saw to that. From now on nobody of the family is made unseen, so
-    /// that looking until there is no new one finds all of them, which are returned.
-    pub(super) fn adopt(&mut self, pids: &[u32]) -> Vec<u32> {
-        let mut adopted = Vec::new();
-        loop {
-            let before = adopted.len();
-            adopted.extend(descendants(pids).into_iter().filter(|pid| self.take_in(*pid)));
-            if adopted.len() == before {
-                return adopted;
-            }
-        }
-    }
-
-    /// Whether it is a new one that has not ended.
-    fn take_in(&mut self, pid: u32) -> bool {
-        // Without room the programs leave children out, too.
-        if self.0.insert(pid, 1, BPF_NOEXIST).is_err() {
-            return false;
-        }
-        let ended = has_ended(pid);
-        if ended {
-            // The programs saw it end if it was here by then.
-            let _ = self.0.remove(&pid);
-        }
-        !ended
-    }
-
-    /// Tells which they are.
-    pub(super) fn gauge(self) -> LiveGauge {
-        Arc::new(move || self.0.keys().filter_map(Result::ok).collect())
-    }
 }

@@ -8,6 +8,7 @@ mod btf;
 mod captures;
 mod count;
 mod follow;
+mod followed;
 mod losses;
 mod mapping;
 mod merge;
@@ -35,6 +36,7 @@ pub use attach::{Probes, Route};
 pub use count::Counting;
 
 use self::{
+    followed::{Adopted, Followed},
     losses::LossCounters,
     merge::{Merge, Source},
     pidns::PidNamespace,
@@ -102,7 +104,7 @@ pub struct DetailLayout {
 pub struct EbpfRunning {
     merge: Merge<Ring>,
     losses: LossCounters,
-    adopted: Vec<u32>,
+    adopted: Adopted,
     live: Option<LiveGauge>,
     probes: Option<Probes>,
     refusals: Vec<Refusal>,
@@ -137,20 +139,20 @@ impl Backend for EbpfBackend {
         }
         sources.push(add_ring(&mut rings, possible, SPARE_RING, epoll.as_fd())?);
         let losses = LossCounters::new(&ebpf, possible)?;
-        let mut followed = if self.follow { Some(follow::Followed::of(&ebpf)?) } else { None };
+        let mut followed = if self.follow { Some(Followed::of(&ebpf)?) } else { None };
         // Children are recorded from their first instruction: the probes are there for every process, and the programs
         // look at whose they are.
         let scope = if self.follow { &attach::EVERYBODY } else { pids };
         let wanted = attach::Wanted { route: self.route, signals: follow.known != 0, captures: self.captures(plan) };
         let (mut probes, route) = attach::attach(ebpf, plan, scope, wanted)?;
-        let adopted = followed.as_mut().map_or(Vec::new(), |followed| followed.adopt(pids));
+        let adopted = followed.as_mut().map_or_else(Adopted::default, |followed| followed.adopt(pids));
         let refusals = probes.take_refusals();
         let perf_probes = if route == Route::PerfEvent { sites::count(plan) * scope.len() as u64 } else { 0 };
         let mut running = EbpfRunning {
             merge: Merge::new(sources),
             losses,
             adopted,
-            live: followed.map(follow::Followed::gauge),
+            live: followed.map(Followed::gauge),
             probes: Some(probes),
             refusals,
             route,
@@ -313,7 +315,9 @@ impl Running for EbpfRunning {
     }
 
     fn losses(&mut self, report: &mut Losses) -> Result<(), AttachError> {
-        self.losses.report(report)
+        self.losses.report(report)?;
+        report.unfollowed += self.adopted.left_out;
+        Ok(())
     }
 
     fn loss_gauge(&self) -> LossGauge {
@@ -321,7 +325,7 @@ impl Running for EbpfRunning {
     }
 
     fn adopted(&self) -> &[u32] {
-        &self.adopted
+        &self.adopted.pids
     }
 
     fn live_gauge(&self) -> Option<LiveGauge> {
