@@ -139,7 +139,8 @@ fn attached(args: &RecordArgs, mut wanted: Wanted) -> Result<Request> {
     let family = if args.follow_forks { descendants(&pids) } else { Vec::new() };
     // One that cannot be looked at has ended, or runs what cannot be traced.
     targets.extend(family.iter().filter_map(|pid| Target::from_pid(*pid).ok()));
-    if wanted.options.returns == ReturnsPolicy::Auto && pids.iter().chain(&family).any(|pid| doctor::return_probes_kill(*pid))
+    if wanted.options.returns == ReturnsPolicy::Auto
+        && pids.iter().chain(&family).any(|pid| doctor::return_probes_kill(*pid))
     {
         tell(
             "ada-trace: a seccomp filter could kill the target for a return probe on this kernel; recording at the exits\n",

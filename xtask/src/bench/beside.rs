@@ -2,7 +2,8 @@
 //! `xtask/fixtures/calls.c`, which calls the same functions equally often each time.
 //!
 //! Invariant: all recordings are in the page cache before anything is measured, the rounds are interleaved and of each
-//! asker the best one counts; time is shared among the events that its recording really has.
+//! asker the best one counts; time is shared among the events of its recording, as the recorder counts them (uftrace does
+//! not: as the program makes them).
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -74,12 +75,13 @@ pub(super) struct Compared {
     pub(super) met: bool,
 }
 
-/// Records and asks; who is not installed is left out, and named. `scratch` is a folder that there is not yet, and not
-/// any more afterwards.
+/// Records and asks; who is not installed is left out, and named. The folder `scratch` is made anew, and removed afterwards.
 pub(super) fn run(ada_trace: &Path, scratch: &Path, size: Size) -> Result<Compared> {
+    // A run that was interrupted has left its own.
+    let _ = fs::remove_dir_all(scratch);
     fs::create_dir_all(scratch)?;
     let compared = compare(ada_trace, scratch, size);
-    fs::remove_dir_all(scratch)?;
+    let _ = fs::remove_dir_all(scratch);
     compared
 }
 
@@ -96,7 +98,7 @@ fn compare(ada_trace: &Path, scratch: &Path, size: Size) -> Result<Compared> {
     }
     for round in 0..size.rounds {
         for asker in &mut askers {
-            // perf takes a minute: once is enough to see that.
+            // perf takes long: once is enough to see that.
             if round == 0 || asker.best() < Duration::from_secs(10) {
                 asker.ask()?;
             }

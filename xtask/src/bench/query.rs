@@ -1,5 +1,5 @@
 //! `bench query`: questions to one recording of 20 M events, measured by ada-query's own bench with the built command;
-//! and one question beside the same one to uftrace and perf.
+//! and one question beside the same one to uftrace and perf. Invariant: what is kept has been compared, or says that not.
 
 use std::fs;
 
@@ -28,9 +28,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
     print!("{questions}");
     let scratch = cmd::target_dir().join("bench-query");
     let size = if options.short { Size { trees: 2, rounds: 1 } } else { Size { trees: 4888, rounds: options.rounds } };
-    // Without root nothing is recorded.
     let compared = cmd::is_root().then(|| beside::run(&program, &scratch, size)).transpose()?;
-    let beside = compared.as_ref().map_or("", |compared| &compared.table);
+    let beside = compared.as_ref().map_or("Not root: nothing was recorded to compare.\n", |compared| &compared.table);
     print!("\n{beside}");
     if options.short {
         return Ok(());
