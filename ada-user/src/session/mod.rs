@@ -348,8 +348,10 @@ impl TraceSession {
         // Before the ledger, which is then without them.
         self.condemned.extend(self.books.take_condemned());
         let ledger = self.books.ledger().clone();
+        // Before the additions: a process for which something was added has not ended before that.
+        let lives = self.books.take_lives();
         let grown = self.chronicle.extend(self.books.take_additions());
-        self.chronicle.note_lives(self.books.take_lives(), &ledger);
+        self.chronicle.note_lives(lives, &ledger);
         let located = self.chronicle.locate_modules();
         if grown || located || ledger.revision != self.revision {
             self.chronicle.manifest(&ledger, None).write_atomic(self.folder.path())?;
