@@ -448,6 +448,11 @@ impl Drop for TraceSession {
     }
 }
 
+/// Whether this process may be told by the kernel what others map, by which also those are located that live for a moment.
+pub(crate) fn hears_mappings() -> bool {
+    mapped::MappingLog::open().is_some()
+}
+
 /// Each live thread of the target takes a file, or two: as many as the hard limit allows.
 fn allow_many_files() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
