@@ -67,14 +67,14 @@ pub(super) fn cut(session: &SessionReader) -> Vec<(u32, String)> {
     cut
 }
 
-/// What is to be said of a session that nobody records any more, though it has not ended.
-pub(super) fn abandoned(session: &SessionReader) -> Option<String> {
-    let dir = session.dir();
-    let is_abandoned = session.manifest().session.status == SessionStatus::Recording && !is_recorded(dir);
-    is_abandoned.then(|| {
-        let dir = dir.display();
-        format!("the recorder of {dir} was killed: what it wrote until then is read; `ada-trace recover {dir}` ends the session")
-    })
+/// Says on stderr if nobody records a session any more, though it has not ended.
+pub(super) fn tell_abandoned(session: &SessionReader) {
+    if session.manifest().session.status == SessionStatus::Recording && !is_recorded(session.dir()) {
+        let dir = session.dir().display();
+        eprintln!(
+            "ada-trace: the recorder of {dir} was killed: what it wrote until then is read; `ada-trace recover {dir}` ends the session"
+        );
+    }
 }
 
 fn is_empty(error: &ReadError) -> bool {
