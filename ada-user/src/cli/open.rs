@@ -56,9 +56,12 @@ pub(super) fn cut(session: &SessionReader) -> Vec<(u32, String)> {
         let folder = thread_folder(session.dir(), entry.id);
         // Where losses were, the disk may have been full.
         let lacks_end = manifest.session.complete && thread.index().footer().is_none();
-        if found < expected || (lacks_end && found == expected) {
+        if found < expected {
             let path = folder.join(INDEX_FILE);
             cut.push((entry.id, format!("{} was cut: {found} of {expected} events are there", path.display())));
+        } else if lacks_end && found == expected {
+            let path = folder.join(INDEX_FILE);
+            cut.push((entry.id, format!("{} was cut behind its last event: its checksum is gone", path.display())));
         } else if manifest.session.complete && thread.detail().is_some_and(|detail| detail.footer().is_none()) {
             let path = folder.join(DETAIL_FILE);
             cut.push((entry.id, format!("{} was cut: some events have lost their detail", path.display())));
