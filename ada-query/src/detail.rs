@@ -99,6 +99,13 @@ impl Details {
         *self = Self::default();
     }
 
+    /// Gives back the memory until something is read again, which goes on from the same place.
+    pub fn rest(&mut self) {
+        if let Some((_, cursor)) = &mut self.current {
+            cursor.buffer = Vec::new();
+        }
+    }
+
     fn cursor(&mut self, part: u32) -> Result<Option<&mut DetailCursor>, QueryError> {
         if self.current.as_ref().is_none_or(|(current, _)| *current != part) {
             let Some((_, path)) = self.parts.iter().find(|(id, _)| *id == part) else { return Ok(None) };
