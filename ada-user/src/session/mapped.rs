@@ -84,6 +84,14 @@ impl Table {
         self.processes.get(&pid)
     }
 
+    /// One process that has mapped the code of one file.
+    #[cfg(test)]
+    pub(super) fn of_one(pid: u32, path: PathBuf, id: FileId, mapping: Mapping) -> Self {
+        let mut table = Self::default();
+        table.note(1, Deed::Mapped { pid, code: MappedCode { path, id, mapping } });
+        table
+    }
+
     /// Forgets processes of which nothing was heard for a while, and that are none of ours.
     fn forget_strangers(&mut self, now_ns: u64, is_ours: impl Fn(u32) -> bool) {
         self.processes.retain(|pid, mapped| mapped.last_ns.saturating_add(STRANGER_NS) > now_ns || is_ours(*pid));

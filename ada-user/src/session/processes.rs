@@ -357,6 +357,33 @@ mod tests {
     }
 
     #[test]
+    fn a_module_that_is_added_later_is_found_in_what_was_told_before() {
+        let target = Target::from_pid(std::process::id()).unwrap();
+        let own = FileId::of(&std::env::current_exe().unwrap()).unwrap();
+        let file = target.files().iter().find(|file| file.id == own).unwrap();
+        let mapping = *file.mappings.iter().find(|mapping| mapping.executable).unwrap();
+        let told = Table::of_one(GONE, file.path.clone(), own, mapping);
+        let mut processes = Processes::begin([known(GONE)].into_iter());
+        let mut modules = vec![module(Vec::new())];
+        assert!(!processes.locate_told(&mut modules, &told));
+        let (path, open_path) = (file.path.clone(), file.path.clone());
+        modules.push(Module { id: ModuleId(1), path, open_path, ..Module::default() });
+        assert!(processes.locate_told(&mut modules, &told));
+        assert_eq!(modules[1].bases.len(), 1);
+        assert!(modules[1].bases.iter().all(|(pid, base)| *pid == GONE && load_bases(&modules[1], &target) == [*base]));
+        assert!(!processes.locate_told(&mut modules, &told), "it is known by now");
+    }
+
+    #[test]
+    fn who_has_ended_is_open_until_looked_at() {
+        let mut processes = Processes::begin([known(10)].into_iter());
+        processes.note(Life::Ended { pid: 10, status: 0, time_ns: 8 }, &mut []);
+        assert!(processes.open().contains(&10));
+        processes.locate_told(&mut [], &Table::default());
+        assert!(processes.open().is_empty());
+    }
+
+    #[test]
     fn what_ended_before_everything_that_is_kept_is_forgotten() {
         let mut processes = Processes::begin([known(10)].into_iter());
         let mut modules = [module(vec![(10, 0x1000)])];
