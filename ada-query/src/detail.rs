@@ -99,6 +99,13 @@ impl Details {
         *self = Self::default();
     }
 
+    /// Gives back the memory until something is read again, which goes on from the same place.
+    pub fn rest(&mut self) {
+        if let Some((_, cursor)) = &mut self.current {
+            cursor.buffer = Vec::new();
+        }
+    }
+
     fn cursor(&mut self, part: u32) -> Result<Option<&mut DetailCursor>, QueryError> {
         if self.current.as_ref().is_none_or(|(current, _)| *current != part) {
             let Some((_, path)) = self.parts.iter().find(|(id, _)| *id == part) else { return Ok(None) };
@@ -239,5 +246,35 @@ impl DetailCursor {
         }
         self.buffer.truncate(filled);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::{FromZeros, IntoBytes};
+
+    use super::*;
+
+    #[test]
+    fn after_a_rest_it_goes_on_where_it_was() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("detail.atf");
+        let mut bytes = vec![0; HEADER_SIZE];
+        for seq in 0..5 {
+            let mut header = DetailEventHeader::new_zeroed();
+            (header.total_length, header.index_seq) = ((DETAIL_EVENT_HEADER_SIZE as u32).into(), (seq * 10).into());
+            bytes.extend_from_slice(header.as_bytes());
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let mut details = Details { parts: vec![(3, path)], ..Details::default() };
+        let mut index_seq = |seq, rests| {
+            if rests {
+                details.rest();
+            }
+            details.event(3, seq).unwrap().map(|event| event.header.index_seq.get())
+        };
+        let all = [(0, true), (1, false), (1, true), (2, true), (4, true), (0, true), (5, true)];
+        let found = all.map(|(seq, rests)| index_seq(seq, rests));
+        assert_eq!(found, [Some(0), Some(10), Some(10), Some(20), Some(40), Some(0), None]);
     }
 }

@@ -143,10 +143,7 @@ impl Live<'_> {
                 lanes.push(Lane::new(source.thread.clone(), functions, compiled, make(&source.thread, false)));
                 self.sources.push(source);
             }
-            for (source, lane) in self.sources.iter().zip(&mut lanes) {
-                let known = lane.thread.parts.len();
-                lane.thread.parts.extend(source.thread.parts.iter().skip(known).cloned());
-            }
+            self.lengthen(&mut lanes);
             let settled = self.read(&mut lanes, compiled, &mut failed);
             let last_ns = lanes.iter().map(|lane| lane.pairing.last_ns()).max().unwrap_or(0);
             let is_quiet = !lanes.iter().any(|lane| lane.is_busy);
@@ -224,6 +221,14 @@ impl Live<'_> {
 
     fn only_pid(&self) -> Option<u32> {
         if let [process] = self.folders.manifest().process.as_slice() { Some(process.pid) } else { None }
+    }
+
+    /// Threads may go on in new folders.
+    fn lengthen<V: Visitor>(&self, lanes: &mut Lanes<'_, V>) {
+        for (source, lane) in self.sources.iter().zip(lanes) {
+            let known = lane.thread.parts.len();
+            lane.thread.parts.extend(source.thread.parts.iter().skip(known).cloned());
+        }
     }
 
     /// Takes over what the manifest says of threads by now.

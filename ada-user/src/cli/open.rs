@@ -56,9 +56,12 @@ pub(super) fn cut(session: &SessionReader) -> Vec<(u32, String)> {
         let folder = thread_folder(session.dir(), entry.id);
         // Where losses were, the disk may have been full.
         let lacks_end = manifest.session.complete && thread.index().footer().is_none();
-        if found < expected || (lacks_end && found == expected) {
+        if found < expected {
             let path = folder.join(INDEX_FILE);
             cut.push((entry.id, format!("{} was cut: {found} of {expected} events are there", path.display())));
+        } else if lacks_end && found == expected {
+            let path = folder.join(INDEX_FILE);
+            cut.push((entry.id, format!("{} was cut behind its last event: its checksum is gone", path.display())));
         } else if manifest.session.complete && thread.detail().is_some_and(|detail| detail.footer().is_none()) {
             let path = folder.join(DETAIL_FILE);
             cut.push((entry.id, format!("{} was cut: some events have lost their detail", path.display())));
@@ -67,14 +70,14 @@ pub(super) fn cut(session: &SessionReader) -> Vec<(u32, String)> {
     cut
 }
 
-/// What is to be said of a session that nobody records any more, though it has not ended.
-pub(super) fn abandoned(session: &SessionReader) -> Option<String> {
-    let dir = session.dir();
-    let is_abandoned = session.manifest().session.status == SessionStatus::Recording && !is_recorded(dir);
-    is_abandoned.then(|| {
-        let dir = dir.display();
-        format!("the recorder of {dir} was killed: what it wrote until then is read; `ada-trace recover {dir}` ends the session")
-    })
+/// Says on stderr if nobody records a session any more, though it has not ended.
+pub(super) fn tell_abandoned(session: &SessionReader) {
+    if session.manifest().session.status == SessionStatus::Recording && !is_recorded(session.dir()) {
+        let dir = session.dir().display();
+        eprintln!(
+            "ada-trace: the recorder of {dir} was killed: what it wrote until then is read; `ada-trace recover {dir}` ends the session"
+        );
+    }
 }
 
 fn is_empty(error: &ReadError) -> bool {

@@ -5,7 +5,8 @@
 //!                ◀──line of JSON──                         ◀──── Reply ──────
 //! ```
 //!
-//! Invariant: the pump never waits for a client, nor for the server; what takes time is done before it is asked.
+//! Invariant: the pump never waits for a client, nor for the server, which looks up a new trigger's functions in its own thread
+//! before it asks.
 
 mod client;
 mod connection;

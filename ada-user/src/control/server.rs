@@ -1,7 +1,8 @@
 //! The thread that listens at a session's socket and passes on what clients ask.
 //!
-//! Invariant: no client keeps another waiting, however many say nothing: the one that has been silent longest gives way. What
-//! is waited for is the pump's answer alone, and that not for ever.
+//! Invariant: no client keeps another waiting by what it does not say, however many say nothing: the one that has been silent
+//! longest gives way. All wait while one is answered: for the pump, and that not for ever, and while a new trigger's functions
+//! are looked up, which is done in this thread.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -84,7 +85,7 @@ impl Service {
                 _ => true,
             });
             // Last: who has just spoken is not silent.
-            if ready.newcomer && self.make_room() {
+            if ready.newcomer && self.has_room() {
                 self.let_in();
             }
         }
@@ -120,23 +121,27 @@ impl Service {
     }
 
     /// Whether there is a place for one more; there is none while all have said something lately.
-    fn make_room(&mut self) -> bool {
-        if self.clients.len() < MAX_CLIENTS {
-            return true;
-        }
-        let oldest = self.clients.iter().enumerate().min_by_key(|(_, client)| client.heard);
-        let Some((index, until)) = oldest.map(|(index, client)| (index, client.heard + SILENCE)) else { return true };
-        let is_silent = until <= Instant::now();
-        if is_silent {
-            self.clients.remove(index);
-        }
-        self.full_until = (!is_silent).then_some(until);
-        is_silent
+    fn has_room(&mut self) -> bool {
+        let until = self.longest_silent().map(|(_, heard)| heard + SILENCE);
+        self.full_until = until.filter(|until| *until > Instant::now());
+        self.full_until.is_none()
+    }
+
+    /// Who has to give way if one more comes, and since when nothing was heard of it.
+    fn longest_silent(&self) -> Option<(usize, Instant)> {
+        let heard = self.clients.iter().map(|client| client.heard).enumerate();
+        heard.min_by_key(|(_, heard)| *heard).filter(|_| self.clients.len() >= MAX_CLIENTS)
     }
 
     fn let_in(&mut self) {
         match self.listener.accept() {
-            Ok(Some(stream)) => self.clients.push(Connection::new(stream)),
+            Ok(Some(stream)) => {
+                // Only now: nobody goes for one that is not let in.
+                if let Some((index, _)) = self.longest_silent() {
+                    self.clients.remove(index);
+                }
+                self.clients.push(Connection::new(stream));
+            }
             Ok(None) => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             // Too many open files, say: whoever waits stays, and the next poll would return at once.

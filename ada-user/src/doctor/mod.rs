@@ -111,6 +111,7 @@ fn look() -> Vec<Finding> {
     findings.push(seccomp::own(&status));
     findings.push(rights::unprivileged_bpf(read("/proc/sys/kernel/unprivileged_bpf_disabled").as_deref()));
     findings.push(rights::perf_event_paranoid(read("/proc/sys/kernel/perf_event_paranoid").as_deref()));
+    findings.push(rights::mapping_events(crate::session::hears_mappings()));
     findings.push(rights::lockdown(read("/sys/kernel/security/lockdown").as_deref()));
     findings.push(mounts::tracefs(&mounts));
     findings.push(mounts::bpffs(&mounts));

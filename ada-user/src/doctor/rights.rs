@@ -58,6 +58,17 @@ pub(super) fn perf_event_paranoid(value: Option<&str>) -> Finding {
     Finding::ok("perf_event_paranoid", found)
 }
 
+/// Whether the kernel tells this process what others map.
+pub(super) fn mapping_events(hears: bool) -> Finding {
+    let check = "mapping events";
+    if hears {
+        return Finding::ok(check, "the kernel tells where programs map their code");
+    }
+    let found = "the kernel does not tell where programs map their code (perf events are refused): crashes of processes \
+        that live for a moment may have no place";
+    Finding::note(check, found).mend("run it as root outside of a container, or let the container use perf_event_open")
+}
+
 /// /sys/kernel/security/lockdown, such as `none [integrity] confidentiality`.
 pub(super) fn lockdown(text: Option<&str>) -> Finding {
     let check = "lockdown";
@@ -109,6 +120,12 @@ mod tests {
         assert_eq!(lockdown(Some("none integrity [confidentiality]\n")).verdict, Verdict::Problem);
         assert_eq!(lockdown(Some("")).verdict, Verdict::Ok);
         assert_eq!(lockdown(None).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn without_perf_events_crashes_may_have_no_place() {
+        assert_eq!(mapping_events(true).verdict, Verdict::Ok);
+        assert!(mapping_events(false).verdict == Verdict::Note && mapping_events(false).found.contains("no place"));
     }
 
     #[test]

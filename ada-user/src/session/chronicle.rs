@@ -111,7 +111,8 @@ impl Chronicle {
     /// Looks where modules are loaded by now, in processes where that was not known. True if something was found.
     pub(super) fn locate_modules(&mut self) -> bool {
         let told = self.log.as_mut().is_some_and(|log| {
-            let table = log.catch_up(clock::boottime_ns(), |pid| self.processes.is_open(pid));
+            let open = self.processes.open();
+            let table = log.catch_up(clock::boottime_ns(), |pid| open.contains(&pid));
             self.processes.locate_told(&mut self.plan.modules, table)
         });
         self.processes.locate(&mut self.plan.modules) || told

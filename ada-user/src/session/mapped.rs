@@ -2,7 +2,8 @@
 //! could look into its /proc/PID/maps.
 //!
 //! Invariant: what is known of a process is what it has mapped since its last execve, on top of what its parent had if it was
-//! made since and has not executed anything. Nothing here is asked for on the way of an event.
+//! made since and has not executed anything; where the kernel may have lost a word of it, nothing is known. Nothing here is
+//! asked for on the way of an event.
 
 use std::{
     collections::HashMap,
@@ -17,6 +18,10 @@ use crate::elf::{FileId, Mapping};
 
 /// For each processor, in bytes: some thousand mappings between two looks.
 const RING: usize = 256 << 10;
+/// More than a record takes, which has one path at most: a ring that had so little room left may have lost some.
+const LARGEST: usize = 8 << 10;
+/// What comes before the bytes of a record: `struct perf_event_header`.
+const HEADER: usize = 8;
 /// `PERF_RECORD_MISC_COMM_EXEC`: the name changed because of an execve.
 const BY_EXEC: u16 = 1 << 13;
 /// For how long something is kept of processes that nobody knows yet, in nanoseconds: their beginning may be told later.
@@ -58,15 +63,33 @@ pub(super) struct Table {
 /// Something that a process did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Deed {
-    Mapped { pid: u32, code: MappedCode },
-    Executed { pid: u32 },
-    Forked { pid: u32, parent: u32 },
+    Mapped {
+        pid: u32,
+        code: MappedCode,
+    },
+    Executed {
+        pid: u32,
+    },
+    Forked {
+        pid: u32,
+        parent: u32,
+    },
+    /// Somebody did something that nobody was told.
+    Lost,
 }
 
 impl Table {
     /// What is known of a process.
     pub(super) fn of(&self, pid: u32) -> Option<&Mapped> {
         self.processes.get(&pid)
+    }
+
+    /// One process that has mapped the code of one file.
+    #[cfg(test)]
+    pub(super) fn of_one(pid: u32, path: PathBuf, id: FileId, mapping: Mapping) -> Self {
+        let mut table = Self::default();
+        table.note(1, Deed::Mapped { pid, code: MappedCode { path, id, mapping } });
+        table
     }
 
     /// Forgets processes of which nothing was heard for a while, and that are none of ours.
@@ -89,6 +112,8 @@ impl Table {
                 let code = self.processes.get(&parent).map_or(Vec::new(), |parent| parent.code.clone());
                 self.processes.insert(pid, Mapped { since_ns: time_ns, last_ns: time_ns, code });
             }
+            // Whoever executed something unseen has not what is known of it any more.
+            Deed::Lost => self.processes.clear(),
         }
     }
 }
@@ -111,13 +136,19 @@ impl MappingLog {
     pub(super) fn catch_up(&mut self, now_ns: u64, is_ours: impl Fn(u32) -> bool) -> &Table {
         let mut deeds = Vec::new();
         for ring in &mut self.rings {
+            let mut filled = 0;
             while let Some(record) = ring.next_record() {
                 // With nothing else in the trailer, the time is the last word.
                 let bytes = record.to_contiguous();
+                filled += HEADER + bytes.len();
                 let time_ns = bytes.last_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
                 let by_exec = record.misc() & BY_EXEC != 0;
                 let deed = record.parse_record().ok().and_then(|record| deed(record, by_exec));
                 deeds.extend(deed.map(|deed| (time_ns, deed)));
+            }
+            // The kernel tells of a loss with the next record only.
+            if filled + LARGEST > RING {
+                deeds.push((u64::MAX, Deed::Lost));
             }
         }
         // A process goes from processor to processor.
@@ -164,6 +195,7 @@ fn deed(record: Record<'_>, by_exec: bool) -> Option<Deed> {
         Record::Comm(comm) if by_exec => Some(Deed::Executed { pid: comm.pid }),
         // A new thread of the same process has everything already.
         Record::Fork(fork) if fork.pid != fork.ppid => Some(Deed::Forked { pid: fork.pid, parent: fork.ppid }),
+        Record::Lost(_) => Some(Deed::Lost),
         _ => None,
     }
 }
@@ -202,6 +234,24 @@ mod tests {
         assert!(table.of(10).is_some() && table.of(11).is_some() && table.of(12).is_some());
         table.forget_strangers(2 * STRANGER_NS, |pid| pid == 10);
         assert!(table.of(10).is_some() && table.of(11).is_none());
+    }
+
+    #[test]
+    fn after_a_loss_nothing_is_known_but_what_follows() {
+        let mut table = Table::default();
+        let fork = |pid| Deed::Forked { pid, parent: 10 };
+        // What was lost may be that 11 has executed something.
+        let deeds = [mapped(10, 1), fork(11), Deed::Lost, mapped(11, 2), fork(12)];
+        (1..).zip(deeds).for_each(|(time_ns, deed)| table.note(time_ns, deed));
+        assert!(table.of(10).is_none());
+        assert_eq!(table.of(11).unwrap().code, [code(2)]);
+        assert_eq!(table.of(12).unwrap().code, []);
+    }
+
+    #[test]
+    fn the_kernels_word_of_a_loss() {
+        let lost = perf_event::data::Lost { id: 1, lost: 3 };
+        assert_eq!(deed(Record::Lost(lost), false), Some(Deed::Lost));
     }
 
     #[test]

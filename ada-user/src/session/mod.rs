@@ -348,8 +348,10 @@ impl TraceSession {
         // Before the ledger, which is then without them.
         self.condemned.extend(self.books.take_condemned());
         let ledger = self.books.ledger().clone();
+        // Before the additions: a process for which something was added has not ended before that.
+        let lives = self.books.take_lives();
         let grown = self.chronicle.extend(self.books.take_additions());
-        self.chronicle.note_lives(self.books.take_lives(), &ledger);
+        self.chronicle.note_lives(lives, &ledger);
         let located = self.chronicle.locate_modules();
         if grown || located || ledger.revision != self.revision {
             self.chronicle.manifest(&ledger, None).write_atomic(self.folder.path())?;
@@ -444,6 +446,11 @@ impl Drop for TraceSession {
         self.detach();
         let _ = self.end_pump();
     }
+}
+
+/// Whether this process may be told by the kernel what others map, by which also those are located that live for a moment.
+pub(crate) fn hears_mappings() -> bool {
+    mapped::MappingLog::open().is_some()
 }
 
 /// Each live thread of the target takes a file, or two: as many as the hard limit allows.

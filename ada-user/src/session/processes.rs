@@ -3,7 +3,8 @@
 //! Invariant: an entry is one process; an id that is used again gets another entry.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    cell::OnceCell,
+    collections::{BTreeSet, HashMap, HashSet},
     path::Path,
 };
 
@@ -33,8 +34,8 @@ struct Entry {
     /// Modules of which is known where it has them.
     located: Vec<ModuleId>,
     looks: u32,
-    /// How much of what the kernel told of its mappings was looked at: since when, and how many.
-    seen: (u64, usize),
+    /// How much of what the kernel told of its mappings was looked at: since when, how many, and for how many modules.
+    seen: (u64, usize, usize),
     /// It has ended, and everything that was told of it was looked at.
     settled: bool,
 }
@@ -142,21 +143,21 @@ impl Processes {
 
     /// The same by what the kernel told: of those that have ended, too.
     pub(super) fn locate_told(&mut self, modules: &mut [Module], told: &Table) -> bool {
-        let (mut found, count) = (false, modules.len());
-        for entry in self.entries.iter_mut().filter(|entry| !entry.settled && entry.located.len() < count) {
+        let (mut found, files) = (false, modules.iter().map(|_| File::default()).collect::<Vec<_>>());
+        for entry in self.entries.iter_mut().filter(|entry| !entry.settled) {
             let end_ns = entry.end.map_or(u64::MAX, |end| end.time_ns);
             // Another process may have its id by now.
             if let Some(mapped) = told.of(entry.info.pid).filter(|mapped| mapped.since_ns <= end_ns) {
-                found |= entry.locate_told(modules, mapped);
+                found |= entry.locate_told(modules, &files, mapped);
             }
             entry.settled = entry.end.is_some();
         }
         found
     }
 
-    /// Whether a process with this id is or was recorded and has not been looked at for the last time.
-    pub(super) fn is_open(&self, pid: u32) -> bool {
-        self.live.get(&pid).and_then(|index| self.entries.get(*index)).is_some_and(|entry| !entry.settled)
+    /// The ids of those that are or were recorded and have not been looked at for the last time.
+    pub(super) fn open(&self) -> HashSet<u32> {
+        self.entries.iter().filter(|entry| !entry.settled).map(|entry| entry.info.pid).collect()
     }
 
     /// What the manifest says of them.
@@ -200,7 +201,7 @@ impl Processes {
         entry.info = ProcessInfo { executable, args: now.args, ..entry.info.clone() };
         entry.located.clear();
         entry.looks = 0;
-        entry.seen = (0, 0);
+        entry.seen = (0, 0, 0);
     }
 }
 
@@ -217,15 +218,16 @@ impl Entry {
         self.located.len() > before
     }
 
-    fn locate_told(&mut self, modules: &mut [Module], mapped: &Mapped) -> bool {
-        let seen = (mapped.since_ns, mapped.code.len());
-        if std::mem::replace(&mut self.seen, seen) == seen {
+    /// `files` are those of the modules.
+    fn locate_told(&mut self, modules: &mut [Module], files: &[File], mapped: &Mapped) -> bool {
+        let seen = (mapped.since_ns, mapped.code.len(), modules.len());
+        if std::mem::replace(&mut self.seen, seen) == seen || self.located.len() == modules.len() {
             return false;
         }
         let before = self.located.len();
-        for module in modules.iter_mut() {
+        for (module, file) in modules.iter_mut().zip(files) {
             if !self.located.contains(&module.id) {
-                self.found(module, told_bases(module, mapped));
+                self.found(module, file.told_bases(module, mapped));
             }
         }
         self.located.len() > before
@@ -261,15 +263,26 @@ fn load_bases(module: &Module, target: &Target) -> Vec<u64> {
     file.map_or(Vec::new(), |file| elf.load_bases(&file.mappings, page_size))
 }
 
-fn told_bases(module: &Module, mapped: &Mapped) -> Vec<u64> {
-    let Ok(id) = FileId::of(&module.open_path) else { return Vec::new() };
-    let code = mapped.code.iter().filter(|code| code.is(&module.path, id));
-    let mappings: Vec<_> = code.map(|code| code.mapping).collect();
-    if mappings.is_empty() {
-        return Vec::new();
+/// A module's file, of which each is asked for once and only if it is needed.
+#[derive(Default)]
+struct File {
+    id: OnceCell<Option<FileId>>,
+    elf: OnceCell<Option<Elf>>,
+}
+
+impl File {
+    fn told_bases(&self, module: &Module, mapped: &Mapped) -> Vec<u64> {
+        let id = self.id.get_or_init(|| FileId::of(&module.open_path).ok());
+        let Some(id) = *id else { return Vec::new() };
+        let code = mapped.code.iter().filter(|code| code.is(&module.path, id));
+        let mappings: Vec<_> = code.map(|code| code.mapping).collect();
+        if mappings.is_empty() {
+            return Vec::new();
+        }
+        let page_size = rustix::param::page_size() as u64;
+        let elf = self.elf.get_or_init(|| Elf::open(&module.open_path).ok());
+        elf.as_ref().map_or(Vec::new(), |elf| elf.load_bases(&mappings, page_size))
     }
-    let page_size = rustix::param::page_size() as u64;
-    Elf::open(&module.open_path).map_or(Vec::new(), |elf| elf.load_bases(&mappings, page_size))
 }
 
 #[cfg(test)]
@@ -341,6 +354,33 @@ mod tests {
         note(&mut processes, &[thread(10), thread(GONE), thread(GONE)]);
         let all = processes.manifest();
         assert_eq!((all.len(), all[1].pid, all[1].start_ns), (2, GONE, 3));
+    }
+
+    #[test]
+    fn a_module_that_is_added_later_is_found_in_what_was_told_before() {
+        let target = Target::from_pid(std::process::id()).unwrap();
+        let own = FileId::of(&std::env::current_exe().unwrap()).unwrap();
+        let file = target.files().iter().find(|file| file.id == own).unwrap();
+        let mapping = *file.mappings.iter().find(|mapping| mapping.executable).unwrap();
+        let told = Table::of_one(GONE, file.path.clone(), own, mapping);
+        let mut processes = Processes::begin([known(GONE)].into_iter());
+        let mut modules = vec![module(Vec::new())];
+        assert!(!processes.locate_told(&mut modules, &told));
+        let (path, open_path) = (file.path.clone(), file.path.clone());
+        modules.push(Module { id: ModuleId(1), path, open_path, ..Module::default() });
+        assert!(processes.locate_told(&mut modules, &told));
+        assert_eq!(modules[1].bases.len(), 1);
+        assert!(modules[1].bases.iter().all(|(pid, base)| *pid == GONE && load_bases(&modules[1], &target) == [*base]));
+        assert!(!processes.locate_told(&mut modules, &told), "it is known by now");
+    }
+
+    #[test]
+    fn who_has_ended_is_open_until_looked_at() {
+        let mut processes = Processes::begin([known(10)].into_iter());
+        processes.note(Life::Ended { pid: 10, status: 0, time_ns: 8 }, &mut []);
+        assert!(processes.open().contains(&10));
+        processes.locate_told(&mut [], &Table::default());
+        assert!(processes.open().is_empty());
     }
 
     #[test]

@@ -26,7 +26,7 @@ use self::selection::Selection;
 use super::REFUSED;
 use super::args::{DumpArgs, Format};
 use super::names::Who;
-use super::open::{abandoned, chosen, open};
+use super::open::{chosen, open, tell_abandoned};
 use super::out::Out;
 
 /// How events are put into lines. `thread` is a place in the selection.
@@ -69,9 +69,7 @@ pub(crate) fn run(args: &DumpArgs) -> Result<ExitCode> {
     if range.is_all() && args.limit.is_none_or(|limit| printed < limit) {
         selection.verify(&mut damage);
     }
-    if let Some(remark) = abandoned(&session) {
-        eprintln!("ada-trace: {remark}");
-    }
+    tell_abandoned(&session);
     let complaints = selection.broken.iter().chain(damage.values());
     complaints.clone().for_each(|complaint| eprintln!("ada-trace: {complaint}"));
     Ok(if complaints.count() == 0 { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })

@@ -14,6 +14,7 @@
 //!
 //! Invariant: columns are as wide in every line; what follows the arrow is the rest of the line.
 
+use std::cell::OnceCell;
 use std::io::{self, Write};
 
 use ada_format::layout::{EventKind, NO_FUNCTION};
@@ -38,7 +39,8 @@ const LONGEST_NAME: usize = 15;
 const ARGUMENTS: usize = 6;
 
 /// Lines for people.
-pub(super) struct Text {
+pub(super) struct Text<'s> {
+    session: &'s SessionReader,
     functions: IdMap<String>,
     typed: IdMap<Typed>,
     /// What stands between the time and the call, by place in the selection.
@@ -46,7 +48,8 @@ pub(super) struct Text {
     header: String,
     /// The process of each thread, by place in the selection.
     processes: Vec<Option<u32>>,
-    places: Places,
+    /// Made for the first signal: few sessions have one.
+    places: OnceCell<Places>,
     /// The session's first event, time zero.
     first_ns: u64,
     seconds_width: usize,
@@ -56,9 +59,9 @@ pub(super) struct Text {
     names_registers: bool,
 }
 
-impl Text {
+impl<'s> Text<'s> {
     /// Lines for the threads of a selection.
-    pub(super) fn new(session: &SessionReader, selection: &Selection<'_>) -> Self {
+    pub(super) fn new(session: &'s SessionReader, selection: &Selection<'_>) -> Self {
         let (first_ns, last_ns) = session.time_range().unwrap_or_default();
         let seconds_width = ((last_ns - first_ns) / 1_000_000_000).to_string().len().max(LEAST_SECONDS);
         let people = selection.threads.iter().map(|(_, who)| [who.ids(), cut(&who.name)]);
@@ -71,12 +74,13 @@ impl Text {
         let column = |[ids, name]: &[String; 2]| format!("  {ids:<ids_width$}  {name:<name_width$}  ");
         let titles = column(&["PID/TID".to_owned(), "THREAD".to_owned()]);
         Self {
+            session,
             functions: names::by_function(session.manifest(), |function, _| names::readable(function).into_owned()),
             typed: names::with_signatures(session.manifest()),
             columns: rows.iter().map(column).collect(),
             header: format!("#{:^width$}{titles}CALL", "TIME (s)", width = seconds_width + 9),
             processes: selection.threads.iter().map(|(_, who)| who.pid).collect(),
-            places: Places::new(session.manifest()),
+            places: OnceCell::new(),
             first_ns,
             seconds_width,
             in_windows: !session.manifest().windows.is_empty(),
@@ -115,7 +119,8 @@ impl Text {
         if let Some(Payload::Signal(signal)) = event.detail.as_ref().and_then(DetailEvent::payload) {
             out.text(&signals::describe(&signal));
             let pid = self.processes.get(thread).copied().flatten();
-            let place = pid.zip(signals::address(&signal)).and_then(|(pid, address)| self.places.of(pid, address));
+            let places = || self.places.get_or_init(|| Places::new(self.session.manifest()));
+            let place = pid.zip(signals::address(&signal)).and_then(|(pid, address)| places().of(pid, address));
             if let Some(place) = place {
                 out.text(&format!(" ({place})"));
             }
@@ -139,7 +144,7 @@ impl Text {
     }
 }
 
-impl Style for Text {
+impl Style for Text<'_> {
     fn begin<W: Write>(&self, out: &mut Out<W>) -> io::Result<()> {
         out.text(&self.header);
         out.end_line()

@@ -145,6 +145,8 @@ impl<W: Write> Following<W> {
                 printer.step(&mut self.out, &mut known, step)?;
             }
         }
+        let quiet = look.lanes.iter().enumerate().filter(|(_, lane)| !lane.is_busy);
+        quiet.for_each(|(place, _)| self.values.rest(place));
         self.left = self.left.saturating_sub(steps.len());
         self.complain();
         self.losses(look.manifest.lost.total)?;

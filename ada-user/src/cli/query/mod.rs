@@ -40,7 +40,7 @@ use self::progress::Progress;
 use super::REFUSED;
 use super::dump::range::Range;
 use super::names::printable;
-use super::open::{abandoned, chosen, cut, open};
+use super::open::{chosen, cut, open, tell_abandoned};
 
 /// A session and the part of it that was asked for.
 struct Question {
@@ -116,9 +116,7 @@ impl Question {
         let is_told = |part: u32| cut.iter().any(|(id, _)| *id == part);
         let failed = outcome.failed.iter().filter(|(part, _)| !is_told(*part)).map(|(_, error)| error.to_string());
         let complaints: Vec<String> = broken.chain(failed).chain(cut.iter().map(|(_, text)| text.clone())).collect();
-        if let Some(remark) = abandoned(session) {
-            eprintln!("ada-trace: {remark}");
-        }
+        tell_abandoned(session);
         complaints.iter().for_each(|complaint| eprintln!("ada-trace: {complaint}"));
         if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) }
     }

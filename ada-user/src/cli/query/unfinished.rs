@@ -2,8 +2,9 @@
 //!
 //! Invariant: after such a signal what was begun is gone, or it is whole and stays; never both half.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io::{self, IsTerminal};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,7 @@ use signal_hook::iterator::{Handle, Signals};
 
 use crate::cli::{tell, watch};
 
-/// How often a folder is emptied into which this process still writes.
+/// How often a folder is removed into which this process still writes.
 const ATTEMPTS: usize = 1000;
 
 /// A file or folder that is not whole yet.
@@ -30,8 +31,8 @@ struct Begun {
     path: PathBuf,
     /// What it is to be called.
     name: PathBuf,
-    /// The folder was there, and was empty.
-    keeps_folder: bool,
+    /// The empty folder that was there.
+    before: Option<Metadata>,
 }
 
 impl Unfinished {
@@ -41,8 +42,7 @@ impl Unfinished {
     /// # Errors
     /// If signals cannot be watched.
     pub(super) fn at(path: &Path, name: &Path) -> io::Result<Self> {
-        let begun = Begun { path: path.to_owned(), name: name.to_owned(), keeps_folder: path.is_dir() };
-        let begun = Arc::new(Mutex::new(Some(begun)));
+        let begun = Arc::new(Mutex::new(Some(Begun::new(path, name))));
         let armed = Arc::new(AtomicBool::new(false));
         let wanted = || [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !watch::is_ignored(*signal));
         for signal in wanted() {
@@ -58,10 +58,12 @@ impl Unfinished {
                 // Held until the end: nothing is finished any more.
                 let begun = lock(&ours);
                 if let Some(begun) = &*begun {
-                    begun.remove();
                     let clear = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
                     let name = begun.name.display();
-                    tell(&format!("{clear}ada-trace: interrupted; what was written of {name} is removed\n"));
+                    let outcome = if begun.remove() { "is removed" } else { "could not be removed" };
+                    tell(&format!("{clear}ada-trace: interrupted; what was written of {name} {outcome}\n"));
+                    // Last: the rest of this process could write into it again.
+                    begun.restore();
                 }
                 std::process::exit(128 + signal);
             }
@@ -90,18 +92,38 @@ impl Drop for Unfinished {
 }
 
 impl Begun {
-    /// Takes it away, although the rest of this process may still add to it.
-    fn remove(&self) {
+    fn new(path: &Path, name: &Path) -> Self {
+        let before = fs::metadata(path).ok().filter(Metadata::is_dir);
+        // A link to the folder stays.
+        let folder = before.as_ref().and_then(|_| path.canonicalize().ok());
+        Self { path: folder.unwrap_or_else(|| path.to_owned()), name: name.to_owned(), before }
+    }
+
+    /// Takes it away, with a folder that was there before, so that the rest of this process cannot add to it any more. Whether
+    /// nothing is left that was written.
+    fn remove(&self) -> bool {
         for _ in 0..ATTEMPTS {
             let removed = match fs::symlink_metadata(&self.path) {
-                Ok(there) if there.is_dir() && self.keeps_folder => empty(&self.path),
                 Ok(there) if there.is_dir() => fs::remove_dir_all(&self.path),
                 Ok(_) => fs::remove_file(&self.path),
-                Err(_) => Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
             };
             if removed.is_ok() {
-                return;
+                return true;
             }
+        }
+        // The folder may lie where nothing may be removed.
+        self.before.is_some() && empty(&self.path).is_ok()
+    }
+
+    /// Makes the folder that was there before.
+    fn restore(&self) {
+        let Some(before) = &self.before else { return };
+        if fs::create_dir(&self.path).is_ok() {
+            // An empty folder of somebody else is better than none.
+            let _ = chown(&self.path, Some(before.uid()), Some(before.gid()));
+            let _ = fs::set_permissions(&self.path, before.permissions());
         }
     }
 }
@@ -116,4 +138,51 @@ fn empty(folder: &Path) -> io::Result<()> {
 
 fn lock(begun: &Mutex<Option<Begun>>) -> MutexGuard<'_, Option<Begun>> {
     begun.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_was_there_is_there_again_and_so_is_a_link_to_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let (folder, link) = (temp.path().join("folder"), temp.path().join("link"));
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o750)).unwrap();
+        symlink(&folder, &link).unwrap();
+        for path in [&folder, &link] {
+            let begun = Begun::new(path, path);
+            fs::create_dir(folder.join("thread_0")).unwrap();
+            assert!(begun.remove());
+            assert!(fs::create_dir(path.join("thread_1")).is_err(), "who goes on writes nothing");
+            begun.restore();
+            assert_eq!(fs::read_dir(path).unwrap().count(), 0);
+            assert_eq!(fs::metadata(path).unwrap().mode() & 0o7777, 0o750);
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        }
+    }
+
+    #[test]
+    fn what_was_not_there_is_not_there_again() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("new");
+        let begun = Begun::new(&path, &path);
+        assert!(begun.remove(), "nothing was written yet");
+        fs::create_dir_all(path.join("thread_0")).unwrap();
+        assert!(begun.remove());
+        begun.restore();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_not_said_to_be() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("file");
+        fs::write(&file, "").unwrap();
+        let path = file.join("below");
+        assert!(!Begun::new(&path, &path).remove());
+    }
 }

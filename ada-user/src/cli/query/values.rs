@@ -54,6 +54,13 @@ impl Values {
         }
     }
 
+    /// Nothing new came of a thread: what is kept of its details is given back.
+    pub(super) fn rest(&mut self, thread: usize) {
+        if let Some(details) = self.details.get_mut(thread) {
+            details.rest();
+        }
+    }
+
     /// Writes a call with its arguments, `open(path="/etc/hostname", flags=O_RDONLY)`, or what it gave back, ` = 3`.
     /// `false` if that is not known.
     pub(super) fn text<W: Write>(&mut self, out: &mut Out<W>, table: &Functions, thread: usize, of: Of) -> bool {

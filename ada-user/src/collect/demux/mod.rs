@@ -31,7 +31,7 @@ use super::{
     thread::{Event, Pieces, function_detail, signal_detail},
 };
 use crate::{
-    backend::{CallDetail, LossGauge, Losses, More, Sink},
+    backend::{CallDetail, LossGauge, Losses, More, Sink, ThreadLoss},
     clock,
     plan::Plan,
     session::Flight,
@@ -190,9 +190,23 @@ impl Demux {
             if let Some(thread) = self.files.known(loss.pid, loss.tid).and_then(|index| self.files.thread(index)) {
                 thread.stack.note_loss(loss.last_ns);
             }
-            // Which of its process's other stacks the thread was on is not known.
-            let others = self.stacks.iter_mut().filter(|((pid, _), _)| *pid == loss.pid);
-            others.for_each(|(_, stack)| stack.note_loss(loss.last_ns));
+        }
+        if !self.stacks.is_empty() && !losses.threads.is_empty() {
+            self.note_losses_of_stacks(&losses.threads);
+        }
+    }
+
+    /// Which of its process's other stacks a thread was on is not known.
+    fn note_losses_of_stacks(&mut self, losses: &[ThreadLoss]) {
+        let mut last: HashMap<u32, u64> = HashMap::new();
+        for loss in losses {
+            let last_ns = last.entry(loss.pid).or_default();
+            *last_ns = loss.last_ns.max(*last_ns);
+        }
+        for ((pid, _), stack) in &mut self.stacks {
+            if let Some(last_ns) = last.get(pid) {
+                stack.note_loss(*last_ns);
+            }
         }
     }
 

@@ -86,7 +86,10 @@ fn interrupted(scratch: &Scratch, line: &[&str], signal: Signal, begun: impl Fn(
     let mut command = Command::new(ada_trace());
     let process = Process::start(command.args(line), scratch.path());
     wait::until("something is written", || begun().then_some(()));
+    // So that it cannot end before the signal comes.
+    process.signal(Signal::STOP);
     process.signal(signal);
+    process.signal(Signal::CONT);
     let ended = process.end();
     assert_eq!(ended.status.code(), Some(128 + signal.as_raw()), "{line:?}: {}", ended.err);
     assert!(ended.err.starts_with("ada-trace: interrupted; what was written of "), "{}", ended.err);
