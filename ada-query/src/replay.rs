@@ -258,7 +258,8 @@ impl Steps {
                 self.queue.pop_back();
                 self.push(span.start_ns, 0, StepKind::Exit { span: *span, leaf: true, detail });
             }
-            _ => self.push(span.end_ns, 0, StepKind::Exit { span: *span, leaf: false, detail: None }),
+            // What has waited on another stack may have ended long ago.
+            _ => self.push(self.now_ns, 0, StepKind::Exit { span: *span, leaf: false, detail: None }),
         }
     }
 
