@@ -78,8 +78,9 @@ pub struct Pairing<'a, M> {
     /// Those of the stack that it runs on.
     frames: Vec<Frame<M>>,
     stack: u64,
-    /// Those of its other stacks.
+    /// Those of its other stacks, and whether these may have gone on in another thread.
     waiting: Waiting<M>,
+    may_move: bool,
     aside: Aside<M>,
     /// Time in selected calls of this stack that no frame is below.
     root_children_ns: u64,
@@ -88,6 +89,8 @@ pub struct Pairing<'a, M> {
     /// [`RETURNED`] and [`MISSED`] by function.
     seen: Vec<u8>,
     part: u32,
+    /// Whether the next event is the first of its part.
+    begins: bool,
     /// The number of the next call.
     next: u64,
     /// Calls with a lower number began before the last gap.
@@ -115,11 +118,13 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
             frames: Vec::with_capacity(128),
             stack: 0,
             waiting: Waiting::new(),
+            may_move: true,
             aside: Aside::new(),
             root_children_ns: 0,
             running: vec![0; functions.known().len()],
             seen: vec![0; functions.known().len()],
             part: 0,
+            begins: false,
             next: 0,
             gap_number: 0,
             gaps: 0,
@@ -137,6 +142,16 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
         Self { exit_status, ..self }
     }
 
+    /// Whether there are stacks that wait.
+    pub(crate) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// No other thread of its process has events: stacks that wait have not gone on there.
+    pub(crate) fn is_alone(&mut self) {
+        self.may_move = false;
+    }
+
     /// The time of the last event, in nanoseconds of the clock.
     pub(crate) fn last_ns(&self) -> u64 {
         self.last_ns.max(self.switched_ns)
@@ -151,7 +166,7 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
     /// The events that follow are of this part. It says itself if it begins on another stack than the thread's own.
     pub(crate) fn begin_part(&mut self, id: u32) {
         self.part = id;
-        self.go_to(0);
+        self.begins = true;
     }
 
     /// Events are missing between those before and those that follow.
@@ -171,6 +186,10 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
         position: u32,
         visitor: &mut V,
     ) {
+        if self.begins && !events.is_empty() {
+            self.begins = false;
+            self.go_to(0);
+        }
         for (event, position) in events.iter().zip(position..) {
             match event.event_kind.get() {
                 CALL => self.call::<LOUD, V>(event, position, visitor),

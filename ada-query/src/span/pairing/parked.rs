@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Frame, Pairing};
+use crate::functions::FunctionIndex;
 use crate::span::Visitor;
 
 /// Stacks that wait at the most: what goes on in another thread never comes back.
@@ -39,6 +40,10 @@ pub(super) struct Waiting<M> {
 impl<M> Waiting<M> {
     pub(super) fn new() -> Self {
         Self { by_turn: BTreeMap::new(), turns: HashMap::new(), next: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_turn.is_empty()
     }
 
     /// The one that has waited for the shortest time.
@@ -130,7 +135,7 @@ impl<M: Copy + Default> Pairing<'_, M> {
     }
 
     /// The function of the running call at a place, if that is selected.
-    fn selected(&self, place: usize) -> Option<crate::functions::FunctionIndex> {
+    fn selected(&self, place: usize) -> Option<FunctionIndex> {
         self.frames.get(place).filter(|frame| frame.is_selected()).map(|frame| frame.function)
     }
 

@@ -27,23 +27,37 @@ impl<M: Copy + Default> Pairing<'_, M> {
             self.close_kept(&kept, visitor);
         }
         let blind = self.counts.returns == 0 && self.seen.iter().any(|seen| seen & MISSED != 0);
-        self.end_all((end_ns, end), blind, visitor);
+        self.end_all((end_ns, end), |pairing, function| pairing.is_known(function, blind), visitor);
         while let Some(parked) = self.waiting.take_newest() {
             self.resume(parked);
-            self.end_all((end_ns, end), blind, visitor);
+            self.end_all(
+                (end_ns, end),
+                |pairing, function| !pairing.may_move && pairing.is_known(function, blind),
+                visitor,
+            );
         }
     }
 
-    /// Ends the calls of a stack. `blind`: none of the thread's returns is recorded.
-    fn end_all<V: Visitor<Mark = M>>(&mut self, (end_ns, end): (u64, End), blind: bool, visitor: &mut V) {
+    /// Whether a call of the function that has not returned has run until the end. `blind`: no returns are recorded.
+    fn is_known(&self, function: FunctionIndex, blind: bool) -> bool {
+        let seen = self.seen.get(function as usize).copied().unwrap_or(0);
+        match self.functions.returns(function) {
+            Returns::None => false,
+            Returns::Probe | Returns::Exits => true,
+            Returns::Unknown => seen & RETURNED != 0 || (seen & MISSED == 0 && !blind),
+        }
+    }
+
+    /// Ends the calls of a stack, those for which `is_known` holds at the end.
+    fn end_all<V: Visitor<Mark = M>>(
+        &mut self,
+        (end_ns, end): (u64, End),
+        is_known: impl Fn(&Self, FunctionIndex) -> bool,
+        visitor: &mut V,
+    ) {
         let mut last_ns = self.last_ns;
         while let Some(frame) = self.frames.pop() {
-            let seen = self.seen.get(frame.function as usize).copied().unwrap_or(0);
-            let known = match self.functions.returns(frame.function) {
-                Returns::None => false,
-                Returns::Probe | Returns::Exits => true,
-                Returns::Unknown => seen & RETURNED != 0 || (seen & MISSED == 0 && !blind),
-            };
+            let known = is_known(self, frame.function);
             if known {
                 last_ns = last_ns.max(end_ns);
             }
