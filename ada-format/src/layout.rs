@@ -90,6 +90,8 @@ file_enum! {
         Return = 2,
         /// A signal was delivered, or frames were unwound.
         Exception = 3,
+        /// The thread's events lie on another stack from here on; [`IndexEvent::function_id`] is that stack's number.
+        Switch = 4,
     }
 }
 

@@ -258,7 +258,8 @@ impl Steps {
                 self.queue.pop_back();
                 self.push(span.start_ns, 0, StepKind::Exit { span: *span, leaf: true, detail });
             }
-            _ => self.push(span.end_ns, 0, StepKind::Exit { span: *span, leaf: false, detail: None }),
+            // What has waited on another stack may have ended long ago.
+            _ => self.push(self.now_ns, 0, StepKind::Exit { span: *span, leaf: false, detail: None }),
         }
     }
 
@@ -316,7 +317,9 @@ impl Visitor for Steps {
     }
 
     fn gone(&mut self, span: &Span, number: u64) {
-        if !span.too_short {
+        // What has waited on another stack may be told before it turns out to have ended long ago.
+        let is_told = || !self.short.contains_key(&number) && self.place_of(number).is_none();
+        if !span.too_short || is_told() {
             self.end(span);
         } else if self.switches.has(span.function) {
             self.set_certain(number, NEVER);

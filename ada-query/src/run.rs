@@ -237,6 +237,13 @@ impl<'a, V: Visitor> Reader<'a, V> {
         self.pairing.begin_range(visitor);
     }
 
+    /// Whether no other thread of its process has events.
+    fn is_alone(&self) -> bool {
+        let thread = self.thread;
+        let is_other = |other: &Thread| other.pid == thread.pid && other.id != thread.id && other.events() > 0;
+        !self.trace.threads().iter().any(is_other)
+    }
+
     fn finish(&mut self, visitor: &mut V) {
         if !self.loud && self.thread.end.0 >= self.selection.from_ns {
             self.begin_range(visitor);
@@ -250,6 +257,9 @@ impl<'a, V: Visitor> Reader<'a, V> {
             () if self.part < self.thread.parts.len() => (self.pairing.last_ns(), End::Range),
             () => self.thread.end,
         };
+        if self.pairing.waits() && self.is_alone() {
+            self.pairing.is_alone();
+        }
         self.pairing.finish(end_ns, end, visitor);
         visitor.thread_end();
         self.state = State::Done;

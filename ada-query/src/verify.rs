@@ -164,7 +164,9 @@ impl<'a> Walk<'a> {
             }
             self.last_ns = time_ns.max(self.last_ns);
             if EventKind::from_raw(event.event_kind.get()).is_none() {
-                self.fault("event", || format!("event {position}: kind {} is none of 1, 2, 3", event.event_kind.get()));
+                self.fault("event", || {
+                    format!("event {position}: kind {} is none of 1, 2, 3, 4", event.event_kind.get())
+                });
             }
             let (tid, expected) = (event.thread_id.get(), self.tid);
             if tid != expected {

@@ -20,6 +20,8 @@ pub enum Kind {
     Return,
     /// A signal was delivered, or frames were unwound.
     Exception,
+    /// The thread goes on on another stack, whose number stands for the function.
+    Switch,
 }
 
 /// One event of an index file.
@@ -38,10 +40,10 @@ pub struct Event {
 }
 
 impl Event {
-    /// Whether it is an exception that came while no recorded function ran.
+    /// Whether it is an exception that came while no recorded function ran, or says on which stack the next event is.
     #[must_use]
     pub fn is_outside_functions(&self) -> bool {
-        self.kind == Kind::Exception && self.function == NO_FUNCTION
+        self.kind == Kind::Switch || self.kind == Kind::Exception && self.function == NO_FUNCTION
     }
 }
 
@@ -225,6 +227,7 @@ fn read_event(event: &IndexEvent) -> Event {
         Some(EventKind::Call) => Kind::Call,
         Some(EventKind::Return) => Kind::Return,
         Some(EventKind::Exception) => Kind::Exception,
+        Some(EventKind::Switch) => Kind::Switch,
         None => panic!("an event of no known kind: {event:?}"),
     };
     Event {

@@ -26,7 +26,7 @@ struct Node {
 /// Checks that the events of one thread, in order, are a tree.
 ///
 /// # Panics
-/// If a depth jumps, or a return comes without its call.
+/// If a depth jumps, a return comes without its call, or the thread has several stacks.
 pub fn check(events: &[Event]) {
     let mut stack = Vec::new();
     for event in events {
@@ -46,6 +46,7 @@ pub fn check(events: &[Event]) {
                 assert_eq!(stack[depth], event.function, "another function is left than was called: {event:?}");
                 stack.truncate(depth);
             }
+            Kind::Switch => panic!("calls of several stacks are no tree: {event:?}"),
             // A signal, within the innermost call.
             Kind::Exception => assert_eq!(depth, stack.len(), "a signal at another depth: {event:?}"),
         }
@@ -64,7 +65,7 @@ pub fn check_pairs(events: &[Event]) {
         match event.kind {
             Kind::Call => *calls += 1,
             Kind::Return => *calls = calls.checked_sub(1).unwrap_or_else(|| panic!("no call for {event:?}")),
-            Kind::Exception => {}
+            Kind::Exception | Kind::Switch => {}
         }
     }
 }
@@ -94,7 +95,7 @@ pub fn draw(events: &[Event], name: impl Fn(u64) -> String) -> String {
                 stack.last_mut().expect("the call that is left").end = Some(Kind::Exception);
                 close(&mut stack, depth);
             }
-            Kind::Exception => {}
+            Kind::Exception | Kind::Switch => {}
         }
     }
     close(&mut stack, 0);

@@ -57,7 +57,7 @@ fn check_thread(thread: &ThreadReader, windows: &[RangeInclusive<u64>]) -> u64 {
     for (position, event) in thread.index().events().iter().enumerate() {
         let detail = thread.detail_of(position as u64).expect("sound links");
         let inside = windows.iter().any(|window| window.contains(&event.timestamp_ns.get()));
-        let wanted = inside && event.kind() != Some(EventKind::Exception);
+        let wanted = inside && !matches!(event.kind(), Some(EventKind::Exception | EventKind::Switch));
         assert!(!wanted || detail.is_some(), "event {position} of thread {} lacks its detail: {event:?}", thread.id());
         let Some(detail) = detail else {
             assert_eq!(event.detail_seq.get(), NO_DETAIL, "{event:?}");

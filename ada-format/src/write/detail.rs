@@ -87,7 +87,7 @@ fn function_type(kind: EventKind) -> Result<DetailType, WriteError> {
     match kind {
         EventKind::Call => Ok(DetailType::FunctionCall),
         EventKind::Return => Ok(DetailType::FunctionReturn),
-        EventKind::Exception => Err(WriteError::DetailMismatch { kind, detail: "function" }),
+        EventKind::Exception | EventKind::Switch => Err(WriteError::DetailMismatch { kind, detail: "function" }),
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) fn export<W: Write>(trace: &Trace, selection: &Selection, out: W) -> 
         "open": a.open,
         "unmatched_returns": a.unmatched_returns,
         "signals": a.signals,
+        "switches": a.switches,
         "unknown": a.unknown,
         "events_lost": a.events_lost,
         "outside": a.outside,

@@ -89,7 +89,8 @@ pub(super) struct Nest<'a, S> {
     aside: HashMap<u64, Open>,
     /// By stack: what waits for a call before it that may still turn out too short.
     queues: Vec<VecDeque<Held>>,
-    now_ns: u64,
+    /// Whether the thread has ended.
+    is_over: bool,
     least_ns: u64,
     /// Calls whose end was told before they ended, with that of what was taken for their caller.
     pub(super) cut_short: u64,
@@ -145,7 +146,7 @@ impl<'a, S: Sink> Nest<'a, S> {
             stacks: Vec::new(),
             aside: HashMap::new(),
             queues: Vec::new(),
-            now_ns: 0,
+            is_over: false,
             least_ns: selection.min_duration_ns,
             cut_short: 0,
             error: None,
@@ -187,7 +188,7 @@ impl<'a, S: Sink> Nest<'a, S> {
             }
             stack.last_ns = stack.last_ns.max(span.end_ns);
         }
-        self.tell(Held::End(Ended { stack, span, arguments, returned }), span.end_ns);
+        self.tell(Held::End(Ended { stack, span, arguments, returned }));
     }
 
     /// Takes a call off its stack, with what is above it; none if its end was told.
@@ -232,12 +233,11 @@ impl<'a, S: Sink> Nest<'a, S> {
     }
 
     #[inline]
-    fn tell(&mut self, held: Held, time_ns: u64) {
+    fn tell(&mut self, held: Held) {
         if self.least_ns == 0 {
             self.hand_on(&held);
             return;
         }
-        self.now_ns = self.now_ns.max(time_ns);
         let stack = held.stack() as usize;
         if self.queues.len() <= stack {
             self.queues.resize_with(stack + 1, VecDeque::new);
@@ -267,11 +267,13 @@ impl<'a, S: Sink> Nest<'a, S> {
 
     fn is_certain(&self, held: &Held) -> bool {
         let Held::Begin(begin, certain_ns) = held else { return true };
-        let open = self.stacks.get(begin.stack as usize).map_or(&[][..], |stack| stack.open.as_slice());
+        let stack = self.stacks.get(begin.stack as usize);
+        let (open, last_ns) = stack.map_or((&[][..], 0), |stack| (stack.open.as_slice(), stack.last_ns));
         let place = place_of(open, begin.call.number);
         // It may have ended by then.
         let gone = place.and_then(|place| open.get(place)).and_then(|open| open.gone);
-        *certain_ns <= self.now_ns && !gone.is_some_and(|span| span.too_short)
+        // What other stacks do says nothing of a call that waits.
+        (*certain_ns <= last_ns || self.is_over) && !gone.is_some_and(|span| span.too_short)
     }
 
     fn hand_on(&mut self, held: &Held) {
@@ -329,7 +331,7 @@ impl<S: Sink> Visitor for Nest<'_, S> {
         self.stacks.clear();
         self.aside.clear();
         self.queues.clear();
-        self.now_ns = 0;
+        self.is_over = false;
         if S::VALUES {
             self.values.begin(thread);
         }
@@ -346,7 +348,7 @@ impl<S: Sink> Visitor for Nest<'_, S> {
             open.push(Open { call: *call, gone: None, arguments: arguments.clone() });
         }
         let certain_ns = call.start_ns.saturating_add(self.least_ns);
-        self.tell(Held::Begin(Begin { stack, call: *call, arguments }, certain_ns), call.start_ns);
+        self.tell(Held::Begin(Begin { stack, call: *call, arguments }, certain_ns));
         (call.number, stack)
     }
 
@@ -389,16 +391,16 @@ impl<S: Sink> Visitor for Nest<'_, S> {
     fn mark(&mut self, mark: &Mark) {
         let is_signal = S::VALUES && mark.kind == MarkKind::Signal;
         let signal = if is_signal { self.values.signal(mark.place.part, mark.detail) } else { None };
-        self.tell(Held::Mark(*mark, signal), mark.time_ns);
+        self.tell(Held::Mark(*mark, signal));
     }
 
     fn gap(&mut self, gap: &Gap) {
         // Calls before the gap are not known to have run until then.
-        self.tell(Held::Gap(*gap), 0);
+        self.tell(Held::Gap(*gap));
     }
 
     fn thread_end(&mut self) {
-        self.now_ns = u64::MAX;
+        self.is_over = true;
         (0..self.queues.len()).for_each(|stack| self.tell_certain(stack));
         let result = self.sink.thread_end();
         self.note(result);

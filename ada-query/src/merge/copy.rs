@@ -8,8 +8,8 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use ada_format::layout::{
-    DETAIL_FOOTER_MAGIC, DetailFooter, DetailHeader, FLAG_HAS_DETAIL, FunctionPayload, HEADER_SIZE, INDEX_EVENT_SIZE,
-    INDEX_FOOTER_MAGIC, IndexEvent, IndexFooter, IndexHeader,
+    DETAIL_FOOTER_MAGIC, DetailFooter, DetailHeader, EventKind, FLAG_HAS_DETAIL, FunctionPayload, HEADER_SIZE,
+    INDEX_EVENT_SIZE, INDEX_FOOTER_MAGIC, IndexEvent, IndexFooter, IndexHeader,
 };
 use ada_format::read::ThreadReader;
 use ada_format::write::{DETAIL_FILE, INDEX_FILE};
@@ -66,7 +66,11 @@ pub(super) fn copy(
         for event in events {
             let time_ns = event.timestamp_ns.get();
             let moved = change.time(time_ns).ok_or_else(|| MergeError::before(reader.folder(), time_ns))?;
-            let function_id = change.function(event.function_id.get()).into();
+            let function_id = match event.kind() {
+                // A stack's number.
+                Some(EventKind::Switch) => event.function_id,
+                _ => change.function(event.function_id.get()).into(),
+            };
             section
                 .put(IndexEvent { timestamp_ns: moved.into(), function_id, ..*event }.as_bytes())
                 .map_err(&failed)?;

@@ -1,6 +1,6 @@
 //! Frames that were proven gone, kept for a while in case they return after all.
 //!
-//! A signal handler on an alternate stack, a coroutine or a goroutine hides the frames of another stack: events at their
+//! A signal handler on an alternate stack or a coroutine hides the frames of another stack: events at their
 //! depth look as if they had ended, and then they return. Invariant: at most [`MOST`] frames are kept; the oldest
 //! are given back to be closed for good.
 
@@ -16,6 +16,8 @@ pub(super) const MOST: usize = 256;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kept<M> {
     pub(super) frame: Frame<M>,
+    /// Which of the thread's stacks it is on.
+    pub(super) stack: u64,
     /// The number of the frame below it.
     pub(super) under: Option<u64>,
     /// What the frame below it had in children's time before.
@@ -45,10 +47,11 @@ impl<M: Copy> Aside<M> {
         if self.kept.len() > MOST { self.kept.pop_front() } else { None }
     }
 
-    /// Takes the newest frame of a function and depth, and the calls around it as far as they were given up later:
+    /// Takes the newest frame of a stack, function and depth, and the calls around it as far as they were given up later:
     /// innermost first.
-    pub(super) fn take(&mut self, function: u32, depth: u32) -> Vec<Kept<M>> {
-        let is_it = |kept: &Kept<M>| kept.frame.function == function && kept.frame.depth == depth;
+    pub(super) fn take(&mut self, stack: u64, function: u32, depth: u32) -> Vec<Kept<M>> {
+        let is_it =
+            |kept: &Kept<M>| kept.frame.function == function && kept.frame.depth == depth && kept.stack == stack;
         let Some(place) = self.kept.iter().rposition(is_it) else { return Vec::new() };
         let mut taken: Vec<Kept<M>> = self.kept.remove(place).into_iter().collect();
         while let Some(number) = taken.last().and_then(|inner| inner.under)

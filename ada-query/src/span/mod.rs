@@ -189,7 +189,8 @@ pub enum MarkKind {
 /// Takes spans. All of a thread's come one after the other, between [`thread`](Self::thread) and
 /// [`thread_end`](Self::thread_end).
 ///
-/// A call is entered once and left once, outermost first entered; except that calls that turn out shorter than the
+/// A call is entered once and left once, outermost first entered. Where a thread has several stacks, calls that are not in each
+/// other may overlap: goroutines take turns. Except that calls that turn out shorter than the
 /// selection's minimum are [`dropped`](Self::dropped) instead of left. Spans are left in the order in which their end
 /// becomes known, which for [`End::Missed`] may be up to 256 calls later.
 pub trait Visitor {
@@ -229,8 +230,8 @@ pub trait Visitor {
     }
 }
 
-/// What became of every event. `events` is the sum of `calls`, `returns`, `unwound`, `signals` and `unknown`; `spans`, those
-/// that the visitor got, is `calls` without `outside`, `unselected` and `too_short`; `open` is what `exited`, `killed`,
+/// What became of every event. `events` is the sum of `calls`, `returns`, `unwound`, `signals`, `switches` and `unknown`; `spans`,
+/// those that the visitor got, is `calls` without `outside`, `unselected` and `too_short`; `open` is what `exited`, `killed`,
 /// `running` and `cut_off` come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accounting {
@@ -262,6 +263,8 @@ pub struct Accounting {
     pub unmatched_returns: u64,
     /// Signals delivered.
     pub signals: u64,
+    /// Events that say that the thread went on on another stack.
+    pub switches: u64,
     /// Events of a kind that this version does not know.
     pub unknown: u64,
     /// Events that the recorder has lost.
@@ -292,6 +295,7 @@ impl Accounting {
             (&mut self.cut_off, other.cut_off),
             (&mut self.unmatched_returns, other.unmatched_returns),
             (&mut self.signals, other.signals),
+            (&mut self.switches, other.switches),
             (&mut self.unknown, other.unknown),
             (&mut self.events_lost, other.events_lost),
             (&mut self.outside, other.outside),
@@ -320,7 +324,7 @@ impl Accounting {
     /// Whether it adds up: nothing was dropped silently.
     #[must_use]
     pub fn adds_up(&self) -> bool {
-        let events = self.calls + self.returns + self.unwound + self.signals + self.unknown;
+        let events = self.calls + self.returns + self.unwound + self.signals + self.switches + self.unknown;
         let ends = self.returned + self.unwound + self.missed + self.lost + self.open;
         let open = self.exited.values().sum::<u64>() + self.killed.values().sum::<u64>() + self.running + self.cut_off;
         let spans = self.spans + self.outside + self.unselected + self.too_short;

@@ -4,16 +4,19 @@
 //! CALL  at depth d   ends all frames at d and deeper, then begins one
 //! RETURN f at d      ends the frames above (f, d), then that one; without such a frame: those at d and deeper
 //! EXCEPTION f at d   unwinds (f, d); with detail, or without such a frame, it is a signal
+//! SWITCH to s        puts all frames aside and takes those of stack s (`parked.rs`)
 //! ```
 //!
-//! Frames that end without a return of their own go aside for a while (`aside.rs`). Invariant: an event takes one
-//! table look-up and no allocation, and all times are sums of distances between events.
+//! Frames that end without a return of their own go aside for a while (`aside.rs`). Invariant: an event that is no switch
+//! takes one table look-up and no allocation, and all times are sums of distances between events.
 
+mod parked;
 mod rare;
 
 use ada_format::layout::{EventKind, IndexEvent};
 use ada_format::manifest::Gap;
 
+use self::parked::Waiting;
 use super::aside::{Aside, Kept};
 use super::{Accounting, Call, End, Mark, MarkKind, Place, Span, Visitor};
 use crate::functions::{FunctionIndex, Functions};
@@ -22,6 +25,7 @@ use crate::select::{Compiled, EXCLUDE, INCLUDE};
 const CALL: u32 = EventKind::Call.raw();
 const RETURN: u32 = EventKind::Return.raw();
 const EXCEPTION: u32 = EventKind::Exception.raw();
+const SWITCH: u32 = EventKind::Switch.raw();
 
 /// Flags of frames beside [`INCLUDE`] and [`EXCLUDE`].
 const OUTERMOST: u8 = 4;
@@ -71,23 +75,34 @@ struct Ending {
 pub struct Pairing<'a, M> {
     functions: &'a Functions,
     selection: &'a Compiled,
+    /// Those of the stack that it runs on.
     frames: Vec<Frame<M>>,
+    stack: u64,
+    /// Those of its other stacks, and whether these may have gone on in another thread.
+    waiting: Waiting<M>,
+    may_move: bool,
     aside: Aside<M>,
-    /// Time in selected calls that no frame is below.
+    /// Time in selected calls of this stack that no frame is below.
     root_children_ns: u64,
-    /// Running calls by function.
+    /// Running calls of this stack by function.
     running: Vec<u32>,
     /// [`RETURNED`] and [`MISSED`] by function.
     seen: Vec<u8>,
     part: u32,
+    /// Whether the next event is the first of its part.
+    begins: bool,
     /// The number of the next call.
     next: u64,
     /// Calls with a lower number began before the last gap.
     gap_number: u64,
-    /// Events are missing before the next one.
+    /// Gaps so far.
+    gaps: u64,
+    /// Events are missing between this stack's last one and the next.
     in_gap: bool,
-    /// The time of the last event.
+    /// The time of the last event on this stack.
     last_ns: u64,
+    /// The time of the last switch.
+    switched_ns: u64,
     /// Whether the time range has begun.
     loud: bool,
     counts: Accounting,
@@ -101,15 +116,21 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
             functions,
             selection,
             frames: Vec::with_capacity(128),
+            stack: 0,
+            waiting: Waiting::new(),
+            may_move: true,
             aside: Aside::new(),
             root_children_ns: 0,
             running: vec![0; functions.known().len()],
             seen: vec![0; functions.known().len()],
             part: 0,
+            begins: false,
             next: 0,
             gap_number: 0,
+            gaps: 0,
             in_gap: false,
             last_ns: 0,
+            switched_ns: 0,
             loud: selection.from_ns == 0,
             counts: Accounting::default(),
             exit_status: None,
@@ -121,9 +142,19 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
         Self { exit_status, ..self }
     }
 
+    /// Whether there are stacks that wait.
+    pub(crate) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// No other thread of its process has events: stacks that wait have not gone on there.
+    pub(crate) fn is_alone(&mut self) {
+        self.may_move = false;
+    }
+
     /// The time of the last event, in nanoseconds of the clock.
     pub(crate) fn last_ns(&self) -> u64 {
-        self.last_ns
+        self.last_ns.max(self.switched_ns)
     }
 
     /// What became of the events so far; adds up after [`finish`](Self::finish).
@@ -132,14 +163,16 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
         &self.counts
     }
 
-    /// The events that follow are of this part.
+    /// The events that follow are of this part. It says itself if it begins on another stack than the thread's own.
     pub(crate) fn begin_part(&mut self, id: u32) {
         self.part = id;
+        self.begins = true;
     }
 
     /// Events are missing between those before and those that follow.
     pub(crate) fn gap<V: Visitor<Mark = M>>(&mut self, gap: &Gap, visitor: &mut V) {
         self.gap_number = self.next;
+        self.gaps += 1;
         self.in_gap = true;
         if gap.time_end_ns >= self.selection.from_ns {
             visitor.gap(gap);
@@ -153,11 +186,17 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
         position: u32,
         visitor: &mut V,
     ) {
+        if self.begins && !events.is_empty() {
+            self.begins = false;
+            self.go_to(0);
+        }
         for (event, position) in events.iter().zip(position..) {
             match event.event_kind.get() {
                 CALL => self.call::<LOUD, V>(event, position, visitor),
                 RETURN => self.ret(event, position, visitor),
-                _ => self.other(event, position, visitor),
+                // Not in an arm of its own: calls and returns would pay for it.
+                _ if self.other(event, position, visitor) => continue,
+                _ => {}
             }
             self.last_ns = event.timestamp_ns.get();
             self.in_gap = false;
@@ -241,9 +280,20 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
         self.tell(MarkKind::UnmatchedReturn, event, position, function, visitor);
     }
 
-    /// Exceptions, and what this version does not know.
+    /// Switches, exceptions, and what this version does not know. Gives back whether it was a switch, which is no event on
+    /// either stack.
     #[cold]
-    fn other<V: Visitor<Mark = M>>(&mut self, event: &IndexEvent, position: u32, visitor: &mut V) {
+    fn other<V: Visitor<Mark = M>>(&mut self, event: &IndexEvent, position: u32, visitor: &mut V) -> bool {
+        let is_switch = event.event_kind.get() == SWITCH;
+        if is_switch {
+            self.switch(event.function_id.get(), event.timestamp_ns.get(), visitor);
+        } else {
+            self.exception(event, position, visitor);
+        }
+        is_switch
+    }
+
+    fn exception<V: Visitor<Mark = M>>(&mut self, event: &IndexEvent, position: u32, visitor: &mut V) {
         let (function, depth) = (self.functions.index(event.function_id.get()), event.call_depth.get());
         if event.event_kind.get() != EXCEPTION {
             self.counts.unknown += 1;
@@ -315,7 +365,9 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
         self.see(frame.function, MISSED);
         let under = self.frames.last().map(|under| under.number);
         self.tell_gone(&frame, Ending { end_ns, end, place: None, detail: None }, visitor);
-        if let Some(oldest) = self.aside.keep(Kept { frame, under, before_ns, added_ns, end_ns, end }) {
+        if let Some(oldest) =
+            self.aside.keep(Kept { frame, stack: self.stack, under, before_ns, added_ns, end_ns, end })
+        {
             self.close_kept(&oldest, visitor);
         }
     }

@@ -9,4 +9,5 @@ mod model;
 mod oracle;
 mod program;
 mod spans;
+mod stacks;
 mod truncated;

@@ -75,6 +75,7 @@ pub(crate) fn answer(recording: &Recording, end: u64, how: End) -> Answers {
             EventKind::Call => None,
             EventKind::Return => newest,
             EventKind::Exception => on_stack,
+            EventKind::Switch => panic!("these rules are those of one stack"),
         };
         // What this event proves gone.
         for call in 0..states.len() {
@@ -100,7 +101,7 @@ pub(crate) fn answer(recording: &Recording, end: u64, how: End) -> Answers {
                 depths.push(event.depth);
             }
             (EventKind::Return, None) => answers.unmatched += 1,
-            (EventKind::Exception, None) => answers.signals += 1,
+            (EventKind::Exception | EventKind::Switch, None) => answers.signals += 1,
             (kind, Some(call)) => {
                 if states[call] == State::Gone {
                     answers.came_back.get_or_insert(position);

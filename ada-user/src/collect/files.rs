@@ -9,7 +9,7 @@ use std::{
 };
 
 use ada_format::{
-    layout::{Arch, ClockType, Os},
+    layout::{Arch, ClockType, MAX_EVENTS, Os},
     session,
     write::{Detail, ThreadMeta, ThreadSummary, ThreadWriter, WriteError},
 };
@@ -30,6 +30,8 @@ use crate::{
 const FIRST_DEPTH: usize = 64;
 /// Ended threads whose files stay open at the same time, for details that may yet follow: each takes 0.2 MiB and two files.
 const WAITING: usize = 256;
+/// An event, and before it one that says on which stack it lies.
+const MOST_AT_ONCE: u64 = 2;
 /// The reasons under which events count that could not be written.
 const DISK_FULL: &str = "disk_full";
 const WRITE_FAILED: &str = "write_failed";
@@ -106,6 +108,12 @@ impl Files {
         self.threads.get_mut(index)?.as_mut()
     }
 
+    /// The number of the stack that the file of the thread at a place was last on.
+    #[inline]
+    pub(super) fn runs_on(&self, index: usize) -> u32 {
+        self.threads.get(index).and_then(Option::as_ref).map_or(0, |thread| thread.runs_on)
+    }
+
     /// Number of places.
     pub(super) fn places(&self) -> usize {
         self.threads.len()
@@ -172,7 +180,7 @@ impl Files {
     #[inline]
     pub(super) fn is_full(&self, index: usize) -> bool {
         let Some(Some(thread)) = self.threads.get(index) else { return false };
-        thread.writer.is_full() || thread.writer.bytes() >= self.largest
+        thread.writer.event_count() + MOST_AT_ONCE > MAX_EVENTS || thread.writer.bytes() >= self.largest
     }
 
     /// A thread goes on in the next folder. `waits`: details may follow in the one so far, which is returned.
@@ -318,7 +326,7 @@ impl Files {
         self.ledger.revision += 1;
         self.folders.insert((pid, tid), folder);
         let index = self.threads.iter().position(Option::is_none).unwrap_or(self.threads.len());
-        let thread = Some(Thread { folder, pid, tid, stack, writer, delivered: 0, last_ns: 0 });
+        let thread = Some(Thread { folder, pid, tid, stack, runs_on: 0, writer, delivered: 0, last_ns: 0 });
         match self.threads.get_mut(index) {
             Some(place) => *place = thread,
             None => self.threads.push(thread),

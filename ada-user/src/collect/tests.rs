@@ -71,10 +71,7 @@ fn record(tid: u32, kind: u16, sp: u64) -> Record {
 
 fn read(dir: &std::path::Path, folder: u32) -> Vec<(EventKind, u32)> {
     let thread = ThreadReader::open(&thread_folder(dir, folder)).unwrap();
-    let event = |event: &ada_format::layout::IndexEvent| {
-        let kind = if event.event_kind.get() == EventKind::Call as u32 { EventKind::Call } else { EventKind::Return };
-        (kind, event.call_depth.get())
-    };
+    let event = |event: &ada_format::layout::IndexEvent| (event.kind().unwrap(), event.call_depth.get());
     thread.index().events().iter().map(event).collect()
 }
 
@@ -246,9 +243,42 @@ fn a_goroutine_keeps_its_depth_on_another_thread() {
     demux.event(&on_stack(8, kind::RETURN, 100), More::Nothing);
     demux.event(&record(7, kind::RETURN, 1000), More::Nothing);
     demux.finish(clock::boottime_ns());
-    let (call, ret) = (EventKind::Call, EventKind::Return);
-    assert_eq!(read(dir.path(), 0), [(call, 0), (call, 0), (ret, 0)]);
-    assert_eq!(read(dir.path(), 1), [(call, 1), (ret, 1), (ret, 0)]);
+    let (call, ret, switch) = (EventKind::Call, EventKind::Return, EventKind::Switch);
+    assert_eq!(read(dir.path(), 0), [(switch, 0), (call, 0), (switch, 0), (call, 0), (ret, 0)]);
+    assert_eq!(read(dir.path(), 1), [(switch, 0), (call, 1), (ret, 1), (ret, 0)]);
+}
+
+#[test]
+fn a_file_says_on_which_stack_its_events_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demux = keeping(dir.path(), 4, 0);
+    let start = clock::boottime_ns();
+    let on_stack = |stack, kind, below: u64| Record { stack, ..record(7, kind, 0u64.wrapping_sub(below)) };
+    demux.event(&on_stack(5, kind::CALL, 100), More::Nothing);
+    demux.event(&on_stack(5, kind::CALL, 200), More::Nothing);
+    demux.event(&on_stack(6, kind::CALL, 100), More::Nothing);
+    demux.event(&on_stack(5, kind::RETURN, 200), More::Nothing);
+    let registers = [0; wire::MAX_SIGNAL_REGISTERS];
+    let signal = wire::Signal { number: 23, code: -6, fault_address: 0, sender: 0, register_count: 0, registers };
+    demux.event(&record(7, kind::SIGNAL, 0), More::Signal(&signal));
+    demux.event(&record(7, kind::CALL, 1000), More::Nothing);
+    // The thread goes on in another folder.
+    tick(&mut demux, start + 2 * SECOND);
+    demux.event(&on_stack(6, kind::RETURN, 100), More::Nothing);
+    demux.event(&record(7, kind::RETURN, 1000), More::Nothing);
+    demux.finish(clock::boottime_ns());
+    let (call, ret, switch, signal) = (EventKind::Call, EventKind::Return, EventKind::Switch, EventKind::Exception);
+    let switches = |folder| {
+        let thread = ThreadReader::open(&thread_folder(dir.path(), folder)).unwrap();
+        let switches = thread.index().events().iter().filter(|event| event.kind() == Some(switch));
+        switches.map(|event| (event.function_id.get(), event.detail())).collect::<Vec<_>>()
+    };
+    let kinds = |folder| read(dir.path(), folder).into_iter().map(|(kind, _)| kind).collect::<Vec<_>>();
+    assert_eq!(kinds(0), [switch, call, call, switch, call, switch, ret, switch, signal, call]);
+    assert_eq!(switches(0), [(5, None), (6, None), (5, None), (0, None)]);
+    assert_eq!(kinds(1), [switch, ret, switch, ret]);
+    assert_eq!(switches(1), [(6, None), (0, None)]);
+    assert_eq!(demux.ledger().events(), 14);
 }
 
 #[test]
@@ -265,8 +295,8 @@ fn a_goroutine_returns_on_a_thread_that_has_done_nothing_yet() {
     demux.event(&on_stack(8, kind::RETURN, 100), More::Nothing);
     demux.finish(clock::boottime_ns());
     let (call, ret) = (EventKind::Call, EventKind::Return);
-    assert_eq!(read(dir.path(), 0), [(call, 0), (call, 1)]);
-    assert_eq!(read(dir.path(), 1), [(ret, 1), (ret, 0)]);
+    assert_eq!(read(dir.path(), 0)[1..], [(call, 0), (call, 1)]);
+    assert_eq!(read(dir.path(), 1)[1..], [(ret, 1), (ret, 0)]);
     assert_eq!(demux.ledger().threads.len(), 2);
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Thread {
     pub(super) pid: u32,
     pub(super) tid: u32,
     pub(super) stack: CallStack,
+    /// The number of the stack on which its files say that it runs; 0 is its own.
+    pub(super) runs_on: u32,
     pub(super) writer: ThreadWriter,
     /// Events that were to be written, and the time of the last one. A failing write also takes back some that the writer
     /// had accepted.

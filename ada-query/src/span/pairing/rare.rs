@@ -14,25 +14,8 @@ impl<M: Copy + Default> Pairing<'_, M> {
     pub(crate) fn begin_range<V: Visitor<Mark = M>>(&mut self, visitor: &mut V) {
         self.loud = true;
         let from_ns = self.selection.from_ns;
-        let mut parent: Option<(u64, M)> = None;
-        for frame in &mut self.frames {
-            if !frame.is_selected() {
-                parent = None;
-                continue;
-            }
-            frame.flags |= ENTERED;
-            let call = Call {
-                function: frame.function,
-                start_ns: frame.start_ns.max(from_ns),
-                depth: frame.shown,
-                number: frame.number,
-                parent: parent.map(|(number, _)| number),
-                call: frame.place,
-                detail: None,
-            };
-            frame.mark = visitor.enter(&call, parent.map(|(_, mark)| mark));
-            parent = Some((frame.number, frame.mark));
-        }
+        self.waiting.frames_mut().for_each(|frames| enter_all(frames, from_ns, visitor));
+        enter_all(&mut self.frames, from_ns, visitor);
     }
 
     /// The thread's events have ended; at `end_ns` at the latest its calls did, too.
@@ -44,14 +27,37 @@ impl<M: Copy + Default> Pairing<'_, M> {
             self.close_kept(&kept, visitor);
         }
         let blind = self.counts.returns == 0 && self.seen.iter().any(|seen| seen & MISSED != 0);
+        self.end_all((end_ns, end), |pairing, function| pairing.is_known(function, blind), visitor);
+        while let Some(parked) = self.waiting.take_newest() {
+            self.resume(parked);
+            self.end_all(
+                (end_ns, end),
+                |pairing, function| !pairing.may_move && pairing.is_known(function, blind),
+                visitor,
+            );
+        }
+    }
+
+    /// Whether a call of the function that has not returned has run until the end. `blind`: no returns are recorded.
+    fn is_known(&self, function: FunctionIndex, blind: bool) -> bool {
+        let seen = self.seen.get(function as usize).copied().unwrap_or(0);
+        match self.functions.returns(function) {
+            Returns::None => false,
+            Returns::Probe | Returns::Exits => true,
+            Returns::Unknown => seen & RETURNED != 0 || (seen & MISSED == 0 && !blind),
+        }
+    }
+
+    /// Ends the calls of a stack, those for which `is_known` holds at the end.
+    fn end_all<V: Visitor<Mark = M>>(
+        &mut self,
+        (end_ns, end): (u64, End),
+        is_known: impl Fn(&Self, FunctionIndex) -> bool,
+        visitor: &mut V,
+    ) {
         let mut last_ns = self.last_ns;
         while let Some(frame) = self.frames.pop() {
-            let seen = self.seen.get(frame.function as usize).copied().unwrap_or(0);
-            let known = match self.functions.returns(frame.function) {
-                Returns::None => false,
-                Returns::Probe | Returns::Exits => true,
-                Returns::Unknown => seen & RETURNED != 0 || (seen & MISSED == 0 && !blind),
-            };
+            let known = is_known(self, frame.function);
             if known {
                 last_ns = last_ns.max(end_ns);
             }
@@ -99,7 +105,7 @@ impl<M: Copy + Default> Pairing<'_, M> {
         time_ns: u64,
         visitor: &mut V,
     ) -> bool {
-        let mut taken = self.aside.take(function, depth);
+        let mut taken = self.aside.take(self.stack, function, depth);
         let mut meanwhile_ns = 0;
         let top = self.frames.last().map(|top| top.number);
         let mut around: Option<&mut Kept<M>> = None;
@@ -153,5 +159,28 @@ impl<M: Copy + Default> Pairing<'_, M> {
             call: frame.place,
             detail: None,
         }
+    }
+}
+
+/// Enters what runs on a stack where the time range begins.
+fn enter_all<V: Visitor>(frames: &mut [Frame<V::Mark>], from_ns: u64, visitor: &mut V) {
+    let mut parent: Option<(u64, V::Mark)> = None;
+    for frame in frames {
+        if !frame.is_selected() {
+            parent = None;
+            continue;
+        }
+        frame.flags |= ENTERED;
+        let call = Call {
+            function: frame.function,
+            start_ns: frame.start_ns.max(from_ns),
+            depth: frame.shown,
+            number: frame.number,
+            parent: parent.map(|(number, _)| number),
+            call: frame.place,
+            detail: None,
+        };
+        frame.mark = visitor.enter(&call, parent.map(|(_, mark)| mark));
+        parent = Some((frame.number, frame.mark));
     }
 }

@@ -1,5 +1,5 @@
-//! Events as JSON, one object per line: of `kind` call, return or exception, or `lost` for a place where some are
-//! missing.
+//! Events as JSON, one object per line: of `kind` call, return, exception or switch (to another stack), or `lost` for a place
+//! where some are missing.
 //!
 //! Invariant: every line is one whole object with the keys in this order: time_ns, thread, pid, tid, kind, then those
 //! of the kind.
@@ -49,6 +49,7 @@ impl Style for Jsonl {
         out.number(event.time_ns);
         out.text(self.threads.get(thread).map_or("", String::as_str));
         out.text(match event.kind {
+            Some(EventKind::Switch) => return switch(out, event),
             Some(EventKind::Call) => "call\",\"depth\":",
             Some(EventKind::Return) => "return\",\"depth\":",
             Some(EventKind::Exception) => "exception\",\"depth\":",
@@ -89,6 +90,17 @@ impl Style for Jsonl {
         out.text("}");
         out.end_line()
     }
+}
+
+/// The thread goes on on another stack.
+#[cold]
+fn switch<W: Write>(out: &mut Out<W>, event: &Event<'_>) -> io::Result<()> {
+    out.text("switch\",\"stack\":");
+    out.number(event.function_id);
+    out.text(",\"seq\":");
+    out.number(event.position);
+    out.text("}");
+    out.end_line()
 }
 
 fn of_thread(who: &Who) -> String {

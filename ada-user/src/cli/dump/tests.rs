@@ -134,6 +134,25 @@ fn jsonl_for_programs() {
 }
 
 #[test]
+fn a_thread_that_goes_to_another_stack() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut manifest = manifest();
+    manifest.lost = Lost::default();
+    manifest.threads.truncate(1);
+    manifest.write_atomic(temp.path()).unwrap();
+    thread(temp.path(), 0, 42, |writer| {
+        writer.append(FIRST, 781, EventKind::Switch, 0).unwrap();
+        writer.append(FIRST, OUTER, EventKind::Call, 0).unwrap();
+    });
+    let (text, _) = dump(temp.path(), Format::Text, &[], Range::default(), None);
+    let want = "  0.000000000  42/42    app     -- on stack 781\n  0.000000000  42/42    app     -> outer(int)\n";
+    assert!(text.ends_with(want), "{text}");
+    let (lines, _) = dump(temp.path(), Format::Jsonl, &[], Range::default(), Some(1));
+    let want = r#"{"time_ns":5000000000,"thread":0,"pid":42,"tid":42,"kind":"switch","stack":781,"seq":0}"#;
+    assert_eq!(lines.trim_end(), want);
+}
+
+#[test]
 fn a_dump_can_be_narrowed() {
     let lines: Vec<&str> = JSONL.lines().collect();
     let narrowed = |ids: &[u32], range, limit| {

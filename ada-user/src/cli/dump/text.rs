@@ -10,6 +10,7 @@
 //! --- 12 events lost between 0.000001600s and 0.000001800s, thread 1 (4242/4243 worker) ---
 //!   0.000001900  4242/4243  worker    !! SIGSEGV SEGV_MAPERR at 0x0, rip 0x55d0c0ffee42
 //!   0.000002000  4242/4243  worker  !! outer left without a return
+//!   0.000003000  4242/4243  worker  -- on stack 7
 //! ```
 //!
 //! Invariant: columns are as wide in every line; what follows the arrow is the rest of the line.
@@ -159,12 +160,14 @@ impl Style for Text<'_> {
             Some(EventKind::Call) => "-> ",
             Some(EventKind::Return) => "<- ",
             Some(EventKind::Exception) => "!! ",
+            Some(EventKind::Switch) => "-- on stack ",
             None => "?? ",
         });
         let typed = event.detail.as_ref().zip(self.typed.get(&event.function_id));
         match typed.and_then(|(detail, typed)| Some((Observed::event(detail)?, typed))) {
             Some((observed, typed)) => Self::typed(out, event, typed, &observed),
             None if event.kind == Some(EventKind::Exception) => self.exception(out, thread, event),
+            None if event.kind == Some(EventKind::Switch) => out.number(event.function_id),
             None => {
                 self.function(out, event.function_id);
                 if let Some(detail) = &event.detail {

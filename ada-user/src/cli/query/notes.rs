@@ -73,6 +73,7 @@ pub(super) fn json(accounting: &Accounting) -> Value {
         "cut_off": a.cut_off,
         "unmatched_returns": a.unmatched_returns,
         "signals": a.signals,
+        "switches": a.switches,
         "unknown": a.unknown,
         "events_lost": a.events_lost,
         "outside": a.outside,

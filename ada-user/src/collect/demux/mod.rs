@@ -260,6 +260,9 @@ impl Demux {
         if depth >= self.max_depth {
             return;
         }
+        if self.files.runs_on(index) != record.stack {
+            self.switch(index, record.stack, record.time_ns);
+        }
         let event = Event { time_ns: record.time_ns, function_id: record.function_id, kind, depth };
         let index_seq = match detail {
             None => self.files.write(index, event, None),
@@ -327,16 +330,26 @@ impl Demux {
         }
         for position in 0.. {
             let Some(thread) = self.files.thread(index) else { return };
-            let stack = match stack {
+            let calls = match stack {
                 0 => Some(&thread.stack),
                 stack => self.stacks.get(&(thread.pid, stack)),
             };
-            let Some(left) = stack.and_then(|stack| stack.left().get(position)).copied() else { return };
+            let Some(left) = calls.and_then(|calls| calls.left().get(position)).copied() else { return };
             let (function_id, kind, depth) = (left.function_id, EventKind::Exception, left.depth);
             if depth < self.max_depth && !self.files.is_full(index) {
+                self.switch(index, stack, time_ns);
                 self.files.write(index, Event { time_ns, function_id, kind, depth }, None);
             }
         }
+    }
+
+    /// Says in a thread's file on which stack the next event lies, unless that is where the last one was.
+    #[cold]
+    fn switch(&mut self, index: usize, stack: u32, time_ns: u64) {
+        let Some(thread) = self.files.thread(index).filter(|thread| thread.runs_on != stack) else { return };
+        thread.runs_on = stack;
+        let event = Event { time_ns, function_id: stack.into(), kind: EventKind::Switch, depth: 0 };
+        self.files.write(index, event, None);
     }
 
     /// A signal is delivered to a thread.
@@ -357,6 +370,8 @@ impl Demux {
         };
         let (depth, function_id) = thread.stack.running(stack_pointer(signal));
         let function_id = function_id.unwrap_or(NO_FUNCTION);
+        // Its depth is that on the thread's own stack.
+        self.switch(index, 0, record.time_ns);
         let event = Event { time_ns: record.time_ns, function_id, kind: EventKind::Exception, depth };
         let index_seq = self.write_with(index, event, &Detail::Signal(signal_detail(signal)));
         let fired = self.flight.as_ref().and_then(|flight| flight.triggers.signalled(signal.number));
