@@ -210,7 +210,7 @@ struct Rate {
 
 impl Rate {
     fn new(trace: &Trace, selection: &Selection, buckets: usize) -> Option<Self> {
-        let (first, last) = trace.time_range().filter(|_| buckets > 0)?;
+        let (first, last) = trace.time_range().filter(|(first, last)| buckets > 0 && first <= last)?;
         let start_ns = selection.from_ns.unwrap_or(first).clamp(first, last);
         let end_ns = selection.until_ns.map_or(last, |until| until.saturating_sub(1)).clamp(start_ns, last);
         Some(Self { start_ns, width_ns: (end_ns - start_ns) / buckets as u64 + 1, buckets })

@@ -14,7 +14,11 @@ use ada_user::{
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::{args::RecordArgs, summary::count, tell};
+use super::{
+    args::RecordArgs,
+    summary::{bytes, count},
+    tell,
+};
 
 /// How much detail, and when.
 #[derive(Debug, Args)]
@@ -102,8 +106,18 @@ pub(super) fn layout(args: &RecordArgs, plan: &Plan, grows: bool) -> DetailLayou
     }
 }
 
-/// Somebody who names functions means some that are recorded.
+/// Of this machine, in bytes.
+fn memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    u64::from(info.mem_unit).saturating_mul(info.totalram)
+}
+
+/// Somebody who names functions means some that are recorded; and what is to be kept in memory has to fit there.
 pub(super) fn check(args: &RecordArgs, plan: &Plan) -> Result<()> {
+    let (buffer, memory) = (args.detail.detail_buffer.unwrap_or(0) as u64, memory());
+    if buffer > memory {
+        bail!("--detail-buffer {} is more than this machine's memory: give less than {}", bytes(buffer), bytes(memory));
+    }
     if args.choice.detail.is_empty() || plan.functions.iter().any(|function| function.detail) {
         return Ok(());
     }

@@ -40,8 +40,14 @@ impl Table {
 
     fn line<'a>(&self, widths: &[usize], cells: impl Iterator<Item = &'a str>) -> String {
         let mut line = String::new();
-        for ((cell, width), (_, number)) in cells.zip(widths).zip(&self.columns) {
-            line += &if *number { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") };
+        for (index, ((cell, width), (_, number))) in cells.zip(widths).zip(&self.columns).enumerate() {
+            // The last column may be very wide.
+            let missing =
+                if !number && index + 1 == self.columns.len() { 0 } else { width.saturating_sub(cell.chars().count()) };
+            let (before, after) = if *number { (missing, 0) } else { (0, missing) };
+            line.extend(std::iter::repeat_n(' ', before));
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', after + 2));
         }
         line.truncate(line.trim_end().len());
         line
@@ -70,5 +76,7 @@ mod tests {
         table.row(["größe", "1", ""].map(String::from));
         table.row(["b", "12345", "last"].map(String::from));
         assert_eq!(table.to_string(), "NAME    SIZE  NOTE\ngröße      1\nb      12345  last\n");
+        table.row(["w".repeat(70_000), "2".to_owned(), String::new()]);
+        assert!(table.to_string().lines().last().is_some_and(|line| line.len() > 70_000));
     }
 }

@@ -30,6 +30,8 @@ use crate::cli::table::Table;
 
 /// Lines for people, unless they ask for more.
 const LONGEST: usize = 60;
+/// Where the indentation has grown so wide, in characters, the lines below begin at the left again.
+const WIDEST_INDENT: usize = 240;
 
 /// Prints what `args` ask for.
 pub(crate) fn run(args: &GraphArgs) -> Result<ExitCode> {
@@ -161,6 +163,7 @@ impl View<'_> {
             (false, false) => ("├─ ", "│  "),
         };
         let mut lines = Vec::new();
+        let indent = if indent.chars().count() < WIDEST_INDENT { indent } else { "… " };
         let all_shown = hidden.is_empty();
         if !all_shown {
             lines.push(Line::Rest(hidden, format!("{indent}{}", branch(true).0)));
