@@ -194,19 +194,12 @@ fn shift(change: &Change) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::latency::Latency;
-
-    fn latency(values: impl IntoIterator<Item = u64>) -> Latency {
-        let mut latency = Latency::default();
-        values.into_iter().for_each(|value| latency.add(value));
-        latency
-    }
 
     #[test]
     fn noise_is_no_change_and_a_shift_is_one() {
         let stats = |values: Vec<u64>| FunctionStats {
             calls: values.len() as u64,
-            latency: latency(values),
+            latency: values.into_iter().collect(),
             ..FunctionStats::default()
         };
         let verdict = |before: Vec<u64>, after: Vec<u64>| {

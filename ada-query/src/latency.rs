@@ -124,6 +124,15 @@ fn high(bucket: usize) -> u64 {
 }
 
 #[cfg(test)]
+impl FromIterator<u64> for Latency {
+    fn from_iter<I: IntoIterator<Item = u64>>(durations: I) -> Self {
+        let mut latency = Self::default();
+        durations.into_iter().for_each(|duration| latency.add(duration));
+        latency
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

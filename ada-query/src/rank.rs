@@ -109,12 +109,6 @@ mod tests {
 
     use super::*;
 
-    fn latency(values: impl IntoIterator<Item = u64>) -> Latency {
-        let mut latency = Latency::default();
-        values.into_iter().for_each(|value| latency.add(value));
-        latency
-    }
-
     #[test]
     fn the_normal_tail() {
         for (z, p) in [(0.0, 1.0), (1.0, 0.317_310_5), (1.959_964, 0.05), (2.575_829, 0.01)] {
@@ -124,15 +118,16 @@ mod tests {
 
     #[test]
     fn rare_calls_that_grow_are_seen_in_the_tail_alone() {
-        let calls = |rare: u64| latency((0..2000).map(move |n| if n % 20 == 0 { rare } else { 100 + n % 7 }));
+        let calls =
+            |rare: u64| Latency::from_iter((0..2000).map(move |n| if n % 20 == 0 { rare } else { 100 + n % 7 }));
         let (effect, _) = mann_whitney(&calls(1000), &calls(9000));
         assert!((effect - 0.5).abs() < 0.01);
         let found: Vec<Tail> = tails(&calls(1000), &calls(9000)).collect();
         assert!(found.iter().any(|tail| tail.p_value < 1e-9 && tail.before < tail.after), "{found:?}");
         assert!(tails(&calls(1000), &calls(1000)).all(|tail| tail.p_value > 0.99));
         // One outlier in a thousand is nothing.
-        let outlier = latency((0..2000).map(|n| if n == 7 { 1 << 40 } else { 100 + n % 7 }));
-        let plain = latency((0..2000).map(|n| 100 + n % 7));
+        let outlier = Latency::from_iter((0..2000).map(|n| if n == 7 { 1 << 40 } else { 100 + n % 7 }));
+        let plain = Latency::from_iter((0..2000).map(|n| 100 + n % 7));
         assert!(tails(&plain, &outlier).all(|tail| tail.p_value > 0.1));
     }
 
@@ -146,10 +141,10 @@ mod tests {
                 std::cmp::Ordering::Greater => 0.0,
             }).sum();
             let expected = wins / (a.len() * b.len()) as f64;
-            let (effect, p_value) = mann_whitney(&latency(a.iter().copied()), &latency(b.iter().copied()));
+            let (effect, p_value) = mann_whitney(&a.iter().copied().collect(), &b.iter().copied().collect());
             prop_assert!((effect - expected).abs() < 1e-9);
             prop_assert!((0.0..=1.0).contains(&p_value));
-            let (turned, same) = mann_whitney(&latency(b), &latency(a));
+            let (turned, same) = mann_whitney(&b.into_iter().collect(), &a.into_iter().collect());
             prop_assert!((turned - (1.0 - expected)).abs() < 1e-9 && (same - p_value).abs() < 1e-9);
         }
     }

@@ -30,7 +30,7 @@ pub type NodeIndex = u32;
 pub(crate) const ROOT: NodeIndex = 0;
 /// Stands for paths without room.
 pub(crate) const OTHER: NodeIndex = NodeIndex::MAX;
-/// Calls of the function that this names would have no room either.
+/// Matches no function: there is none of that number.
 const NO_CHILD: (FunctionIndex, NodeIndex) = (FunctionIndex::MAX, OTHER);
 
 /// What is known of the calls by one path. Times are in nanoseconds.

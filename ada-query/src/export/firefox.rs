@@ -142,7 +142,7 @@ struct Columns<W: Write> {
     stack: u32,
     stacks: u32,
     paths: Paths,
-    /// By running call; none of those for which there was no room on an empty stack.
+    /// By running call; `None` if there was no room for its path and no call is around it.
     path: Vec<Option<PathIndex>>,
     without_path: u64,
     before_ns: u64,

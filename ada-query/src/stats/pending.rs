@@ -28,7 +28,7 @@ pub(super) struct Pending {
 const _: () = assert!(size_of::<Pending>() == 64);
 
 impl Pending {
-    /// Adds a call; not if there is no room for it, or if it is more than a return after less than 4 seconds.
+    /// Adds a call. False if there is no room, or if it took 2³² ns or more or did not end with a return.
     #[inline]
     pub(super) fn add(&mut self, span: &Span) -> bool {
         let (Ok(duration_ns), true) = (u32::try_from(span.duration_ns()), span.end == End::Return && span.is_timed())

@@ -62,9 +62,7 @@ impl Children {
             Reverse(node.map(|node| (node.sums.total_ns, node.sums.calls, Reverse(node.function))))
         };
         let mut rest = self.list.as_mut_slice();
-        for count in
-            self.begins.windows(2).map(|pair| pair.last().zip(pair.first()).map_or(0, |(end, begin)| end - begin))
-        {
+        for count in self.begins.iter().zip(self.begins.iter().skip(1)).map(|(begin, end)| end - begin) {
             let Some((children, after)) = rest.split_at_mut_checked(count as usize) else { break };
             children.sort_unstable_by_key(key);
             rest = after;
