@@ -204,7 +204,7 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
         self.counts.events += events.len() as u64;
     }
 
-    #[inline]
+    #[inline(always)]
     fn call<const LOUD: bool, V: Visitor<Mark = M>>(&mut self, event: &IndexEvent, position: u32, visitor: &mut V) {
         let depth = event.call_depth.get();
         while self.frames.last().is_some_and(|top| top.depth >= depth) {
@@ -253,7 +253,7 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
         self.frames.push(frame);
     }
 
-    #[inline]
+    #[inline(always)]
     fn ret<V: Visitor<Mark = M>>(&mut self, event: &IndexEvent, position: u32, visitor: &mut V) {
         let (function, depth) = (self.functions.index(event.function_id.get()), event.call_depth.get());
         self.counts.returns += 1;
@@ -463,7 +463,7 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
     }
 
     /// Whether no other call of the function is running.
-    #[inline]
+    #[inline(always)]
     fn start_running(&mut self, function: FunctionIndex) -> bool {
         if self.running.len() <= function as usize {
             self.make_room(function);
@@ -474,14 +474,14 @@ impl<'a, M: Copy + Default> Pairing<'a, M> {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn stop_running(&mut self, function: FunctionIndex) {
         if let Some(running) = self.running.get_mut(function as usize) {
             *running = running.saturating_sub(1);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn see(&mut self, function: FunctionIndex, what: u8) {
         if self.seen.len() <= function as usize {
             self.make_room(function);
