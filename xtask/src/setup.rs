@@ -40,6 +40,9 @@ const PROGRAMS: [(&str, &str); 27] = [
 /// What npm has: readers of exports. Neither is part of the build.
 const NPM: [&str; 2] = ["speedscope@1.25.0", "@firefox-devtools/profiler-cli@0.10.0"];
 
+/// How long npm may take, as timeout(1) has it.
+const NPM_PATIENCE: &str = "120s";
+
 /// Runs the subcommand.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     if !args.is_empty() {
@@ -74,10 +77,14 @@ fn install_modules() {
     }
     println!("setup: installing {wanted}");
     let prefix = folder.display().to_string();
-    let options =
-        ["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"];
-    let mut command = cmd::command("npm", &options);
-    command.arg(&prefix).args(NPM).stdout(std::process::Stdio::null());
+    // Without a way to the registry, npm tries for a quarter of an hour.
+    let options = [NPM_PATIENCE, "npm", "install", "--fetch-timeout=20000", "--fetch-retries=1", "--no-save"];
+    let mut command = cmd::command("timeout", &options);
+    command
+        .args(["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"])
+        .arg(&prefix)
+        .args(NPM)
+        .stdout(std::process::Stdio::null());
     let installed = std::fs::create_dir_all(&folder)
         .map_err(Into::into)
         .and_then(|()| cmd::run(&mut command))
